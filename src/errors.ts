@@ -1,0 +1,87 @@
+/**
+ * The one error vocabulary of every transport. A public message says what was wrong and what to do next; the
+ * private `cause` goes to the log only.
+ */
+
+/** Error codes and the HTTP status that each one answers with. */
+export const ERROR_STATUS = {
+  invalid_request: 400,
+  unauthenticated: 401,
+  forbidden: 403,
+  not_found: 404,
+  method_not_allowed: 405,
+  conflict: 409,
+  cancelled: 409,
+  too_large: 413,
+  unsupported_media_type: 415,
+  rate_limited: 429,
+  internal: 500,
+  runtime_failed: 502,
+  overloaded: 503,
+  runtime_unavailable: 503,
+  deadline_exceeded: 504,
+} as const
+
+export type ErrorCode = keyof typeof ERROR_STATUS
+
+/** What may be told to a caller about an error. */
+export interface PublicError {
+  code: ErrorCode
+  message: string
+  /** Whole seconds after which a retry makes sense; present for 429 and 503. */
+  retry_after_seconds?: number
+}
+
+const DEFAULT_RETRY_AFTER_SECONDS = 5
+
+/** An error with a code of the vocabulary, a public message, and a private cause. */
+export class AppError extends Error {
+  readonly code: ErrorCode
+  /** Whole seconds, at least 1; always set where the status is 429 or 503. */
+  readonly retryAfterSeconds: number | undefined
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { cause?: unknown; retryAfterSeconds?: number } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = 'AppError'
+    this.code = code
+    const status = ERROR_STATUS[code]
+    this.retryAfterSeconds =
+      status === 429 || status === 503
+        ? Math.max(1, Math.ceil(options.retryAfterSeconds ?? DEFAULT_RETRY_AFTER_SECONDS))
+        : undefined
+  }
+
+  get status(): number {
+    return ERROR_STATUS[this.code]
+  }
+
+  toPublic(): PublicError {
+    return {
+      code: this.code,
+      message: this.message,
+      ...(this.retryAfterSeconds === undefined ? {} : { retry_after_seconds: this.retryAfterSeconds }),
+    }
+  }
+}
+
+/** Anything thrown, as an AppError: an unknown error becomes `internal` and keeps its text private. */
+export function toAppError(error: unknown): AppError {
+  if (error instanceof AppError) return error
+  return new AppError(
+    'internal',
+    'Something went wrong in the server. Its log has the cause; please try again.',
+    {
+      cause: error,
+    },
+  )
+}
+
+/** A value as it may be quoted in a message: JSON, cut after 60 characters. */
+export function quote(value: unknown): string {
+  const text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value))
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text
+}

@@ -1,0 +1,60 @@
+/** Finished pictures: what is kept of one, and what every store of them can do. */
+
+/** All that is known of a picture besides its bytes. Names are those of the request vocabulary. */
+export interface ImageRecord {
+  /** URL-safe, at most 64 characters of [A-Za-z0-9_-]. */
+  readonly id: string
+  readonly job_id: string
+  /** The caller that owns it (`Caller.id`). Never sent to anyone. */
+  readonly owner: string
+  readonly media_type: 'image/png'
+  /** Size of the PNG. */
+  readonly bytes: number
+  readonly width: number
+  readonly height: number
+  readonly prompt: string
+  readonly negative_prompt?: string
+  readonly seed: number
+  readonly num_inference_steps?: number
+  readonly guidance_scale?: number
+  /** The model's name as the runtime gave it. */
+  readonly model: string
+  /** The target that made it. */
+  readonly target: string
+  readonly inference_ms?: number
+  /** RFC 3339, UTC. */
+  readonly created_at: string
+  /** RFC 3339, UTC: after it the picture is gone. */
+  readonly expires_at: string
+}
+
+export interface StoredImage {
+  readonly record: ImageRecord
+  readonly png: Uint8Array
+}
+
+export interface ImagePage {
+  /** Newest first. */
+  readonly records: readonly ImageRecord[]
+  /** Pass it back to get the next page; absent on the last one. */
+  readonly next?: string
+}
+
+/** A store of finished pictures. Expired pictures are as good as absent, swept or not. */
+export interface ImageStore {
+  /**
+   * Creates the picture if its id is free, else leaves the stored one (first writer wins); returns what is stored.
+   * @throws AppError `internal` when it cannot be stored (disk full), `too_large` when it exceeds the whole store.
+   */
+  put(image: StoredImage): Promise<ImageRecord>
+  get(id: string): Promise<StoredImage | undefined>
+  /** The record without the bytes. */
+  head(id: string): Promise<ImageRecord | undefined>
+  /** True when there was something to delete. */
+  delete(id: string): Promise<boolean>
+  /** One caller's pictures, newest first. `limit` 1-100; `after` is a `next` of an earlier page. */
+  list(owner: string, options: { limit: number; after?: string }): Promise<ImagePage>
+  /** Removes what has expired; returns how many. */
+  sweep(): Promise<number>
+  close(): Promise<void>
+}
