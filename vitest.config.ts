@@ -4,6 +4,9 @@ import { defineConfig } from 'vitest/config'
 // e2e: the server in front of the real Python runtime; scripts/test.ts prepares its environment.
 export default defineConfig({
   test: {
+    reporters: process.env.REPORTS_DIR
+      ? ['default', ['json', { outputFile: `${process.env.REPORTS_DIR}/tests.json` }]]
+      : ['default'],
     testTimeout: 30_000,
     hookTimeout: 60_000,
     projects: [

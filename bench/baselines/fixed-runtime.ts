@@ -1,0 +1,33 @@
+/** A runtime that answers every predict with the same picture of about 1 MB, at next to no cost of its own. */
+import { randomBytes } from 'node:crypto'
+import { createServer } from 'node:http'
+import { encodePng } from '../../src/runtimes/png.ts'
+
+// Noise does not compress: 590 x 590 RGB is about 1 MB.
+const SIDE = 590
+const png = await encodePng({ width: SIDE, height: SIDE, channels: 3, pixels: randomBytes(SIDE * SIDE * 3) })
+const answer = Buffer.from(
+  JSON.stringify({
+    predictions: [
+      {
+        model_name: 'fixed',
+        prompt: 'a',
+        image: { format: 'PNG', b64: Buffer.from(png).toString('base64') },
+        seed: 1,
+        num_inference_steps: 1,
+        inference_ms: 1,
+      },
+    ],
+  }),
+)
+
+const server = createServer((request, response) => {
+  request.resume().on('end', () => {
+    response.writeHead(200, { 'content-type': 'application/json', 'content-length': answer.byteLength })
+    response.end(answer)
+  })
+})
+server.listen(0, '127.0.0.1', () => {
+  const { port } = server.address() as { port: number }
+  console.log(JSON.stringify({ url: `http://127.0.0.1:${port}`, bytes: png.byteLength }))
+})

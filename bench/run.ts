@@ -1,0 +1,140 @@
+/**
+ * `npm run bench`: what the server costs beside the least that is possible, as ratios of one run. Goals come from
+ * the project's performance targets. `-- --quick` takes fewer and smaller rounds.
+ */
+import { cpus } from 'node:os'
+import { type Running, start, startServer } from '../test/support/process.ts'
+import { type Measured, median, post, sideBySide } from './measure.ts'
+
+const QUICK = process.argv.includes('--quick')
+const ROUNDS = QUICK ? 3 : 7
+const TOKEN = 'a-token-for-the-bench-only'
+const running: Running[] = []
+
+const baseline = async (name: string, env: Record<string, string> = {}) => {
+  const process_ = await start({ command: process.execPath, args: [`bench/baselines/${name}.ts`], env })
+  running.push(process_)
+  return process_
+}
+const server = async (env: Record<string, string>) => {
+  const process_ = await startServer('node', { LOG_LEVEL: 'info', ...env })
+  running.push(process_)
+  return process_
+}
+const pidOf = ({ child }: Running) => child.pid as number
+
+/** CPU and added latency of a 1 MB picture: raw PNG over REST beside a pass-through of the same bytes. */
+async function relay() {
+  const runtime = await baseline('fixed-runtime')
+  const passThrough = await baseline('pass-through', { UPSTREAM: runtime.url })
+  const product = await server({ DIFFUSERS_RUNTIME_URL: runtime.url, DIFFUSERS_RUNTIME_CONCURRENCY: '8' })
+  const request = JSON.stringify({ prompt: 'a', seed: 1 })
+  const [direct, floor, ours] = await sideBySide({
+    rounds: ROUNDS,
+    calls: QUICK ? 60 : 200,
+    concurrency: 4,
+    variants: [
+      {
+        name: 'the runtime called directly',
+        pid: pidOf(runtime),
+        call: async () => void (await post(`${runtime.url}/v1/models/model:predict`, request)),
+      },
+      {
+        name: 'pass-through',
+        pid: pidOf(passThrough),
+        call: async () => void (await post(passThrough.url, request)),
+      },
+      {
+        name: 'REST raw PNG',
+        pid: pidOf(product),
+        async call() {
+          const size = await post(`${product.url}/api/images`, request, { accept: 'image/png' })
+          if (size < 1_000_000) throw new Error(`a picture of only ${size} bytes`)
+        },
+      },
+    ],
+  })
+  return { direct, floor, ours } as Record<'direct' | 'floor' | 'ours', Measured>
+}
+
+/** CPU of a trivial `tools/call` with all middleware and a static token, beside the bare SDK handler. */
+async function toolsCall() {
+  const bare = await baseline('bare-sdk')
+  const product = await server({ MCP_AUTH_TOKEN: TOKEN })
+  const call = (name: string) =>
+    JSON.stringify({
+      jsonrpc: '2.0',
+      id: 1,
+      method: 'tools/call',
+      params: {
+        name,
+        arguments: {},
+        _meta: {
+          'io.modelcontextprotocol/protocolVersion': '2026-07-28',
+          'io.modelcontextprotocol/clientInfo': { name: 'bench', version: '1' },
+          'io.modelcontextprotocol/clientCapabilities': {},
+        },
+      },
+    })
+  const headers = (name: string) => ({
+    accept: 'application/json, text/event-stream',
+    'mcp-protocol-version': '2026-07-28',
+    'mcp-method': 'tools/call',
+    'mcp-name': name,
+  })
+  const [floor, ours] = await sideBySide({
+    rounds: ROUNDS,
+    calls: QUICK ? 500 : 2000,
+    concurrency: 8,
+    variants: [
+      {
+        name: 'bare SDK handler',
+        pid: pidOf(bare),
+        call: async () => void (await post(`${bare.url}/mcp`, call('trivial'), headers('trivial'))),
+      },
+      {
+        name: 'list_image_models',
+        pid: pidOf(product),
+        call: async () =>
+          void (await post(`${product.url}/mcp`, call('list_image_models'), {
+            ...headers('list_image_models'),
+            authorization: `Bearer ${TOKEN}`,
+          })),
+      },
+    ],
+  })
+  return { floor, ours } as Record<'floor' | 'ours', Measured>
+}
+
+const perRound = (ours: readonly number[], floor: readonly number[]) =>
+  ours.map((value, round) => value / (floor[round] as number))
+const figure = (value: number) => value.toFixed(2)
+const row = (what: string, value: string, goal: string, detail: string) =>
+  console.log(`| ${what} | ${value} | ${goal} | ${detail} |`)
+
+try {
+  console.log(`Node ${process.version}, ${cpus().length} cores, ${ROUNDS} interleaved rounds, medians.\n`)
+  console.log('| what | measured | goal | detail |\n|---|---|---|---|')
+  const picture = await relay()
+  row(
+    'REST raw PNG: CPU per 1 MB picture / Node pass-through',
+    figure(median(perRound(picture.ours.cpuMs, picture.floor.cpuMs))),
+    '<= 1.2',
+    `${figure(median(picture.ours.cpuMs))} ms / ${figure(median(picture.floor.cpuMs))} ms`,
+  )
+  row(
+    'REST raw PNG: added p50 over the runtime called directly, 1 MB',
+    `${figure(median(picture.ours.p50Ms.map((value, round) => value - (picture.direct.p50Ms[round] as number))))} ms`,
+    '<= 1.5 ms',
+    `${figure(median(picture.ours.p50Ms))} ms - ${figure(median(picture.direct.p50Ms))} ms, 4 at once`,
+  )
+  const tool = await toolsCall()
+  row(
+    'tools/call: CPU, all middleware on, static token / bare SDK handler',
+    figure(median(perRound(tool.ours.cpuMs, tool.floor.cpuMs))),
+    '<= 1.15',
+    `${figure(median(tool.ours.cpuMs) * 1000)} us / ${figure(median(tool.floor.cpuMs) * 1000)} us`,
+  )
+} finally {
+  await Promise.all(running.map((one) => one.stop()))
+}

@@ -1,0 +1,7 @@
+"""`python -m diffusers_runtime`."""
+
+import sys
+
+from .server import main
+
+sys.exit(main())

@@ -1,0 +1,80 @@
+/**
+ * The Python environment of the runtime's tests, made by uv outside the checkout and keyed by its lock file, so
+ * that every clone of the same version shares it.
+ */
+import { type SpawnSyncOptions, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const UV_VERSION = '0.13.9'
+const LOCK = join(ROOT, 'runtime/requirements-test.lock')
+
+/** Where builds are kept between clones. */
+export const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'diffusers-mcp')
+
+/**
+ * Path of a Python that has the runtime's dependencies; makes the environment when that is due, progress on stderr.
+ * @throws Error that says what is missing.
+ */
+export function pythonEnvironment(): string {
+  const key = createHash('sha256').update(readFileSync(LOCK)).digest('hex').slice(0, 16)
+  const venv = join(CACHE, `runtime-${key}`)
+  const python = join(venv, process.platform === 'win32' ? 'Scripts/python.exe' : 'bin/python')
+  const done = join(venv, '.complete')
+  if (existsSync(done)) return python
+
+  const base = findPython()
+  mkdirSync(CACHE, { recursive: true })
+  rmSync(venv, { recursive: true, force: true })
+  process.stderr.write(`Making the Python environment of the runtime in ${venv}, once (torch is large) ...\n`)
+  const uv = installUv(base)
+  run(uv, ['venv', '--quiet', '--python', base, venv])
+  run(uv, ['pip', 'install', '--python', python, '--require-hashes', '--compile-bytecode', '-r', LOCK])
+  writeFileSync(done, '')
+  return python
+}
+
+/** uv from PyPI, in an environment of its own. */
+function installUv(base: string): string {
+  const venv = join(CACHE, `uv-${UV_VERSION}`)
+  const uv = join(venv, process.platform === 'win32' ? 'Scripts/uv.exe' : 'bin/uv')
+  if (!existsSync(uv)) {
+    run(base, ['-m', 'venv', venv])
+    run(join(venv, process.platform === 'win32' ? 'Scripts/python.exe' : 'bin/python'), [
+      ...['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', `uv==${UV_VERSION}`],
+    ])
+  }
+  return uv
+}
+
+function findPython(): string {
+  const candidates = ['python3', 'python', 'python3.13', 'python3.12', 'python3.11']
+  const seen: string[] = []
+  for (const name of candidates) {
+    const { status, stdout } = spawnSync(
+      name,
+      ['-c', 'import sys; print(sys.version_info[:2] >= (3, 11), sys.executable)'],
+      {
+        encoding: 'utf8',
+      },
+    )
+    if (status !== 0) continue
+    const [recent, executable] = stdout.trim().split(/ (.*)/)
+    if (recent === 'True' && executable) return executable
+    seen.push(name)
+  }
+  throw new Error(
+    `Python 3.11 or newer is needed for the runtime's tests${seen.length > 0 ? ` (${seen.join(', ')} found, but older)` : ' and there is none on the PATH'}. ` +
+      'Install it, or run the other tests alone: npm test -- --without-runtime',
+  )
+}
+
+function run(command: string, args: readonly string[], options: SpawnSyncOptions = {}): void {
+  const { status, error } = spawnSync(command, args, { stdio: ['ignore', 2, 2], ...options })
+  if (status !== 0)
+    throw new Error(`${command} ${args.slice(0, 3).join(' ')} failed${error ? `: ${error.message}` : ''}`)
+}

@@ -1,0 +1,132 @@
+/** Parts -> Hono app: middleware in order, then the routes. */
+import { randomUUID } from 'node:crypto'
+import { Hono } from 'hono'
+import { routePath } from 'hono/route'
+import type { Authenticate } from './auth/authenticate.ts'
+import { AppError, toAppError } from './errors.ts'
+import { type Logger, loggablePath } from './telemetry/log.ts'
+import type { Metrics } from './telemetry/metrics.ts'
+import { readJson } from './transports/body.ts'
+import type { AppEnv } from './transports/context.ts'
+import type { McpEndpoint } from './transports/mcp.ts'
+import { healthRoutes, metricsRoutes } from './transports/operations.ts'
+import type { Readiness } from './transports/readiness.ts'
+import { type RestParts, restRoutes } from './transports/rest.ts'
+
+export interface AppParts extends RestParts {
+  readonly mcp: McpEndpoint
+  readonly readiness: Readiness
+  readonly authenticate: Authenticate
+  readonly checkOrigin: (headers: { host?: string; origin?: string }) => void
+  readonly metrics: Metrics
+  /** False where /metrics has a port of its own. */
+  readonly serveMetrics: boolean
+  readonly log: Logger
+  readonly version: string
+}
+
+const OPEN_PATHS: ReadonlySet<string> = new Set(['/health', '/ready', '/metrics'])
+const METHODS = ['GET', 'POST', 'DELETE'] as const
+
+/** The whole HTTP surface. */
+export function createApp(parts: AppParts): Hono<AppEnv> {
+  const { log, metrics, authenticate, checkOrigin } = parts
+  const app = new Hono<AppEnv>()
+
+  app.use(async (c, next) => {
+    const started = performance.now()
+    const given = c.req.header('x-request-id')
+    c.set('requestId', given && /^[\w.-]{1,64}$/.test(given) ? given : randomUUID())
+    c.header('X-Request-Id', c.var.requestId)
+    c.header('X-Content-Type-Options', 'nosniff')
+    await next()
+    const { status } = c.res
+    const seconds = (performance.now() - started) / 1000
+    const route = routePath(c, -1)
+    metrics.httpRequests.inc({ route, method: c.req.method, status })
+    metrics.httpSeconds.observe({ route }, seconds)
+    log[OPEN_PATHS.has(c.req.path) ? 'debug' : 'info']({
+      event: 'request',
+      request_id: c.var.requestId,
+      method: c.req.method,
+      path: loggablePath(c.req.url),
+      status,
+      ms: Math.round(seconds * 1000),
+    })
+  })
+
+  app.use(async (c, next) => {
+    const host = c.req.header('host')
+    const origin = c.req.header('origin')
+    checkOrigin({ ...(host === undefined ? {} : { host }), ...(origin === undefined ? {} : { origin }) })
+    await next()
+  })
+
+  app.use(async (c, next) => {
+    // A signed link stands for the permission to GET one picture; its route checks the signature.
+    const signed =
+      c.req.method === 'GET' && /^\/images\/[^/]+$/.test(c.req.path) && c.req.query('sig') !== undefined
+    if (!OPEN_PATHS.has(c.req.path) && !signed) c.set('caller', authenticate(c.req.header('authorization')))
+    await next()
+  })
+
+  app.post('/mcp', async (c) => {
+    const body = await readJson(c.req.raw, { maxBytes: parts.maxBodyBytes })
+    const { caller, requestId } = c.var
+    return await parts.mcp.fetch(c.req.raw, { body, caller, requestId })
+  })
+  app.route('/', healthRoutes(parts))
+  if (parts.serveMetrics) app.route('/', metricsRoutes(metrics))
+  app.route('/', restRoutes(parts))
+
+  app.notFound((c) => {
+    const allowed = METHODS.filter((method) =>
+      app.router.match(method, c.req.path)[0].some(([[, route]]) => route.path !== '/*'),
+    )
+    if (allowed.length === 0)
+      throw new AppError('not_found', 'There is nothing at this path; the README lists the routes.')
+    c.header('Allow', allowed.join(', '))
+    throw new AppError(
+      'method_not_allowed',
+      `This path answers ${allowed.join(' and ')}, not ${c.req.method}.`,
+    )
+  })
+
+  app.onError((thrown, c) => {
+    const error = toAppError(thrown)
+    if (error.code === 'internal')
+      log.error({ event: 'request failed', request_id: c.var.requestId, err: error.cause })
+    if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
+    // What is left of an over-long body must not be taken for the next request.
+    if (error.code === 'too_large') c.header('Connection', 'close')
+    if (error.code === 'unauthenticated') c.header('WWW-Authenticate', 'Bearer')
+    const body = c.req.path === '/mcp' ? rpcError(error) : problem(error, c.var.requestId)
+    return c.newResponse(JSON.stringify(body), error.status as 400, {
+      'Content-Type': c.req.path === '/mcp' ? 'application/json' : 'application/problem+json',
+    })
+  })
+
+  return app
+}
+
+/** RFC 9457. */
+function problem(error: AppError, requestId: string) {
+  return {
+    type: 'about:blank',
+    title: error.code.replaceAll('_', ' '),
+    status: error.status,
+    detail: error.message,
+    ...error.toPublic(),
+    request_id: requestId,
+  }
+}
+
+/** What went wrong before a JSON-RPC message could be dispatched. */
+function rpcError(error: AppError) {
+  const rpcCode = error.code === 'invalid_request' ? -32600 : -32000
+  return {
+    jsonrpc: '2.0',
+    id: null,
+    error: { code: rpcCode, message: error.message, data: error.toPublic() },
+  }
+}

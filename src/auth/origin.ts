@@ -1,0 +1,53 @@
+/** Which Host and Origin headers are served: the guard against DNS rebinding and foreign web pages. */
+import { AppError, quote } from '../errors.ts'
+
+const LOOPBACK_HOSTS = ['localhost', '127.0.0.1', '[::1]']
+
+export interface OriginOptions {
+  /** True where the server listens on loopback only. */
+  readonly loopback: boolean
+  /** Further host names; absent elsewhere than on loopback: any (Services, probes and routes have many names). */
+  readonly allowedHosts: readonly string[] | undefined
+  readonly allowedOrigins: readonly string[]
+  readonly publicUrl: string | undefined
+}
+
+/**
+ * A check of a request's Host and Origin headers.
+ * @returns a function that throws AppError `forbidden`. A missing Origin passes: it was no browser's script.
+ */
+export function createOriginCheck(
+  options: OriginOptions,
+): (headers: { host?: string; origin?: string }) => void {
+  const { loopback, allowedHosts, allowedOrigins, publicUrl } = options
+  const own = publicUrl === undefined ? undefined : new URL(publicUrl)
+  const hosts =
+    loopback || allowedHosts
+      ? new Set([...LOOPBACK_HOSTS, ...(allowedHosts ?? []), ...(own ? [own.hostname] : [])])
+      : undefined
+  const origins = new Set([...allowedOrigins, ...(own ? [own.origin] : [])])
+
+  return ({ host, origin }) => {
+    if (hosts && !hosts.has(hostname(host)))
+      throw new AppError(
+        'forbidden',
+        `Host ${quote(host ?? '')} is not served here; add it to ALLOWED_HOSTS if it should be.`,
+      )
+    if (origin === undefined || origins.has(origin.toLowerCase())) return
+    if (loopback && LOOPBACK_HOSTS.includes(hostname(origin.replace(/^https?:\/\//, '')))) return
+    throw new AppError(
+      'forbidden',
+      `Origin ${quote(origin)} is not allowed; add it to ALLOWED_ORIGINS if it should be.`,
+    )
+  }
+}
+
+function hostname(host: string | undefined): string {
+  try {
+    const url = new URL(`http://${host}`)
+    // Anything besides a plain authority (credentials, a path) is no Host header of an honest client.
+    return url.pathname === '/' && url.username === '' && url.search === '' ? url.hostname : ''
+  } catch {
+    return ''
+  }
+}

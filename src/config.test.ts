@@ -1,0 +1,147 @@
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { renderConfigurationDoc } from '../scripts/docs.ts'
+import { type ConfigError, configHelp, loadConfig, SETTINGS } from './config.ts'
+
+const problemsOf = (env: Record<string, string>) => {
+  try {
+    loadConfig(env)
+  } catch (error) {
+    return (error as ConfigError).message
+  }
+  throw new Error('expected the configuration to be refused')
+}
+const TOKEN = 'a-token-long-enough'
+
+describe('defaults', () => {
+  test('an empty environment is a server on loopback with one simulated target', () => {
+    expect(loadConfig({})).toMatchObject({
+      host: '127.0.0.1',
+      port: 8080,
+      loopback: true,
+      targets: [{ name: 'simulated', kind: 'simulated' }],
+      waitBudgetMs: 40_000,
+      images: { backend: 'memory', ttlSeconds: 3600, inlineMaxBytes: 716_800 },
+    })
+  })
+
+  test('an empty value counts as absent, as manifests often write it', () => {
+    expect(loadConfig({ PORT: '' }).port).toBe(8080)
+  })
+
+  test('every default is allowed', () => {
+    for (const [name, spec] of Object.entries(SETTINGS))
+      if ('default' in spec && spec.default !== undefined)
+        expect(spec.schema.safeParse(spec.default).success, name).toBe(true)
+  })
+})
+
+describe('wrong values', () => {
+  test('are all listed at once, with the variable, what it got and what is allowed', () => {
+    const message = problemsOf({ PORT: 'http', LOG_LEVEL: 'loud', IMAGE_TTL_SECONDS: '0' })
+    expect(message).toContain('3 problems')
+    expect(message).toContain('PORT: got "http"; allowed: a whole number 0-65535')
+    expect(message).toContain('LOG_LEVEL: got "loud"; allowed: fatal | error | warn')
+    expect(message).toContain('IMAGE_TTL_SECONDS: got "0"')
+  })
+
+  test.each([
+    ['PUBLIC_URL', 'ftp://host'],
+    ['PUBLIC_URL', 'https://host/?a=b'],
+    ['PUBLIC_URL', 'https://user:pass@host'],
+    ['PORT', '65536'],
+    ['PORT', '1e3'],
+    ['PORT', '-1'],
+    ['ALLOWED_ORIGINS', 'app.example.com'],
+    ['RUNTIMES', '{}'],
+    ['RUNTIMES', '[]'],
+    ['RUNTIMES', '[{"name":"a","kind":"kserve"}]'],
+    ['RUNTIMES', '[{"name":"A b","kind":"simulated"}]'],
+    ['RUNTIMES', '[{"name":"a","kind":"simulated","typo":1}]'],
+    ['RUNTIMES', '[{"name":"a","kind":"simulated"},{"name":"a","kind":"simulated"}]'],
+    ['RUNTIMES', 'not json'],
+    ['RUNTIMES_FILE', '/nonexistent/file'],
+  ])('%s=%s is refused by name', (variable, value) => {
+    expect(problemsOf({ [variable]: value })).toContain(variable)
+  })
+
+  test('never show a secret', () => {
+    const message = problemsOf({ MCP_AUTH_TOKEN: 'short secret', IMAGE_URL_KEY: 'tiny' })
+    expect(message).toContain('MCP_AUTH_TOKEN: allowed: at least 16')
+    expect(message).not.toContain('short secret')
+    expect(message).not.toContain('tiny')
+  })
+})
+
+describe('authentication', () => {
+  test('an address that others can reach needs a token or AUTH=none', () => {
+    expect(problemsOf({ HOST: '0.0.0.0' })).toMatch(/HOST.*MCP_AUTH_TOKEN.*AUTH=none/)
+    expect(loadConfig({ HOST: '0.0.0.0', AUTH: 'none' }).loopback).toBe(false)
+    expect(loadConfig({ HOST: '0.0.0.0', MCP_AUTH_TOKEN: TOKEN }).authToken?.read()).toBe(TOKEN)
+  })
+
+  test('AUTH=none contradicts a token', () => {
+    expect(problemsOf({ AUTH: 'none', MCP_AUTH_TOKEN: TOKEN })).toContain('contradicts')
+  })
+})
+
+describe('secrets', () => {
+  test('may come from a file; a configuration printed by mistake does not show them', () => {
+    const file = join(mkdtempSync(join(tmpdir(), 'config-')), 'token')
+    writeFileSync(file, `${TOKEN}\n`)
+    const config = loadConfig({ MCP_AUTH_TOKEN_FILE: file })
+    expect(config.authToken?.read()).toBe(TOKEN)
+    expect(JSON.stringify(config)).not.toContain(TOKEN)
+  })
+
+  test('a file that is not there is a problem of the _FILE variable', () => {
+    expect(problemsOf({ MCP_AUTH_TOKEN_FILE: '/nonexistent' })).toContain('MCP_AUTH_TOKEN_FILE')
+  })
+
+  test('both forms at once are refused', () => {
+    expect(problemsOf({ MCP_AUTH_TOKEN: TOKEN, MCP_AUTH_TOKEN_FILE: '/x' })).toContain('not both')
+  })
+})
+
+describe('targets', () => {
+  test("the documents' variables define one KServe target", () => {
+    const { targets, runtimeService } = loadConfig({
+      DIFFUSERS_RUNTIME_URL: 'http://tiny-sd.default.svc.cluster.local:8080/',
+      DIFFUSERS_RUNTIME_SERVICE: 'tiny-sd',
+      DIFFUSERS_RUNTIME_NAMESPACE: 'default',
+      DIFFUSERS_MODEL_ID: 'model',
+    })
+    expect(targets).toEqual([
+      {
+        name: 'tiny-sd',
+        kind: 'kserve',
+        url: 'http://tiny-sd.default.svc.cluster.local:8080',
+        model: 'model',
+        concurrency: 1,
+        queue: 16,
+        defaults: {},
+      },
+    ])
+    expect(runtimeService).toBe('tiny-sd.default')
+  })
+
+  test('RUNTIMES excludes them', () => {
+    expect(
+      problemsOf({ RUNTIMES: '[{"name":"a","kind":"simulated"}]', DIFFUSERS_RUNTIME_URL: 'http://x' }),
+    ).toContain('DIFFUSERS_RUNTIME_URL: contradicts RUNTIMES')
+  })
+})
+
+describe('the table', () => {
+  test('--help names every variable', () => {
+    const help = configHelp()
+    for (const name of Object.keys(SETTINGS)) expect(help).toContain(`  ${name}\n`)
+  })
+
+  test('docs/configuration.md is what `npm run docs` writes', () => {
+    const { current, wanted } = renderConfigurationDoc()
+    expect(current).toBe(wanted)
+  })
+})

@@ -1,0 +1,444 @@
+/**
+ * Environment -> Config, in one place. Every variable stands in `SETTINGS` with its meaning, so that the checks,
+ * `--help` and docs/configuration.md cannot disagree.
+ */
+import { readFileSync } from 'node:fs'
+import { isIPv4, isIPv6 } from 'node:net'
+import { z } from 'zod'
+import { fileSecret, fixedSecret, type Secret } from './auth/secret.ts'
+import { type TargetDefinition, targetDefinition } from './runtimes/targets.ts'
+
+interface Kind<T> {
+  /** What may be written, as a phrase. */
+  readonly allowed: string
+  readonly schema: z.ZodType<T, string>
+}
+
+interface Setting<T> extends Kind<T> {
+  readonly doc: string
+  /** The default as one would write it. Absent: the variable is optional. */
+  readonly default?: string
+  readonly secret?: true
+}
+
+const wholeNumber = (min: number, max: number): Kind<number> => ({
+  allowed: `a whole number ${min}-${max}`,
+  schema: z.string().regex(/^\d+$/).transform(Number).pipe(z.number().min(min).max(max)),
+})
+const choice = <const T extends string>(...values: T[]): Kind<T> => ({
+  allowed: values.join(' | '),
+  schema: z.enum(values) as unknown as z.ZodType<T, string>,
+})
+const text = (allowed: string, pattern = /^[^\0]+$/): Kind<string> => ({
+  allowed,
+  schema: z.string().regex(pattern),
+})
+const httpUrl: Kind<string> = {
+  allowed: 'an http:// or https:// URL without query or fragment',
+  schema: z
+    .url({ protocol: /^https?$/ })
+    .refine((value) => !/[?#]/.test(value) && new URL(value).username === '')
+    .transform((value) => value.replace(/\/+$/, '')),
+}
+const list = (allowed: string, item: RegExp): Kind<readonly string[]> => ({
+  allowed,
+  schema: z
+    .string()
+    .transform((value) => value.split(',').map((part) => part.trim().toLowerCase()))
+    .pipe(z.array(z.string().regex(item)).min(1)),
+})
+
+function setting<T>(
+  kind: Kind<T>,
+  doc: string,
+  options: { default: string },
+): Setting<T> & { default: string }
+function setting<T>(kind: Kind<T>, doc: string, options?: { secret?: true }): Setting<T>
+function setting<T>(
+  kind: Kind<T>,
+  doc: string,
+  options: { default?: string; secret?: true } = {},
+): Setting<T> {
+  return { ...kind, doc, ...options }
+}
+
+const MINUTE_MS = 60_000
+const DAY_S = 86_400
+const GIB = 2 ** 30
+
+/** Every environment variable of the server. */
+export const SETTINGS = {
+  HOST: setting(
+    text('an address or a name', /^[A-Za-z0-9.:_-]+$/),
+    'Address to listen on. Anything but loopback needs authentication, or AUTH=none.',
+    { default: '127.0.0.1' },
+  ),
+  PORT: setting(wholeNumber(0, 65_535), 'Port to listen on; 0 takes a free one.', { default: '8080' }),
+  METRICS_PORT: setting(
+    wholeNumber(0, 65_535),
+    'A port of its own for /metrics; absent: on PORT. 0 takes a free one.',
+  ),
+  PUBLIC_URL: setting(
+    httpUrl,
+    'Where clients reach this server, a path prefix included: the only source of absolute links. ' +
+      'Absent: http://HOST:PORT on loopback, else links are paths.',
+  ),
+  ALLOWED_HOSTS: setting(
+    list('host names, separated by commas', /^[a-z0-9._[\]:-]+$/),
+    "Further Host headers to accept. On loopback: besides loopback's names and PUBLIC_URL's host. " +
+      'Elsewhere: absent means any.',
+  ),
+  ALLOWED_ORIGINS: setting(
+    list('origins (https://app.example.com), separated by commas', /^https?:\/\/[a-z0-9.:[\]-]+$/),
+    "Browser origins to accept besides PUBLIC_URL's, and loopback's where the server listens on loopback.",
+  ),
+  AUTH: setting(
+    choice('auto', 'none'),
+    'auto: a bearer token is demanded when MCP_AUTH_TOKEN is set, and a server that others can reach refuses ' +
+      'to start without one. none: whoever reaches the port may use it.',
+    { default: 'auto' },
+  ),
+  MCP_AUTH_TOKEN: setting(
+    text('at least 16 printable characters without spaces', /^[\x21-\x7e]{16,4096}$/),
+    'The bearer token that callers must send.',
+    { secret: true },
+  ),
+  MAX_BODY_BYTES: setting(wholeNumber(1024, 2 ** 26), 'Largest request body, in bytes.', {
+    default: '65536',
+  }),
+  LOG_LEVEL: setting(
+    choice('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'),
+    'How much is logged (JSON lines). Prompts appear at debug only.',
+    { default: 'info' },
+  ),
+  NODE_ENV: setting(
+    text('a name', /^[A-Za-z0-9_-]{1,40}$/),
+    'Read by libraries; the server itself behaves the same under every value.',
+  ),
+
+  RUNTIMES: setting(
+    text('a JSON array of targets, see "Targets" below'),
+    'The targets; the first one is the default. Excludes DIFFUSERS_RUNTIME_URL.',
+  ),
+  RUNTIMES_FILE: setting(text('a path'), 'A file that holds RUNTIMES; read once, at start.'),
+  DIFFUSERS_RUNTIME_URL: setting(
+    httpUrl,
+    'One KServe diffusion runtime, without RUNTIMES. With neither the server simulates one.',
+  ),
+  DIFFUSERS_MODEL_ID: setting(
+    text('a model name', /^[^\0/?#]{1,200}$/),
+    "The model's name in that runtime's URL.",
+    {
+      default: 'model',
+    },
+  ),
+  DIFFUSERS_RUNTIME_SERVICE: setting(
+    text('a Service name', /^[a-z0-9.-]{1,253}$/),
+    "The runtime's Kubernetes Service: names the target, shown in diagnostics.",
+  ),
+  DIFFUSERS_RUNTIME_NAMESPACE: setting(
+    text('a namespace', /^[a-z0-9-]{1,63}$/),
+    "The runtime's Kubernetes namespace, shown in diagnostics.",
+  ),
+  DIFFUSERS_RUNTIME_CONCURRENCY: setting(
+    wholeNumber(1, 1000),
+    'Generations at once on that runtime: its replicas x slots per replica.',
+    { default: '1' },
+  ),
+  DIFFUSERS_RUNTIME_QUEUE: setting(wholeNumber(0, 100_000), 'Generations that may wait for that runtime.', {
+    default: '16',
+  }),
+
+  WAIT_BUDGET_MS: setting(
+    wholeNumber(0, 60 * MINUTE_MS),
+    'How long one call waits for its picture before it gets a handle, in milliseconds. Big hosts cut calls at 45 s.',
+    { default: '40000' },
+  ),
+  JOB_DEADLINE_MS: setting(
+    wholeNumber(1000, 24 * 60 * MINUTE_MS),
+    'When a picture stops being worth making, in milliseconds after it was asked for.',
+    { default: '900000' },
+  ),
+  ORPHAN_GRACE_MS: setting(
+    wholeNumber(0, 10 * MINUTE_MS),
+    'How long a generation whose caller left goes on, so that a retry can take it over, in milliseconds. ' +
+      'Without authentication it ends at once.',
+    { default: '10000' },
+  ),
+  DRAIN_DELAY_MS: setting(
+    wholeNumber(0, 10 * MINUTE_MS),
+    'Pause between SIGTERM and refusing new work, so that load balancers notice, in milliseconds.',
+    { default: '0' },
+  ),
+  DRAIN_MS: setting(
+    wholeNumber(0, 60 * MINUTE_MS),
+    'How long a stopping server finishes what it accepted, in milliseconds.',
+    { default: '60000' },
+  ),
+
+  IMAGES_BACKEND: setting(
+    choice('memory', 'filesystem'),
+    'Where finished pictures are kept. memory: gone with the process.',
+    { default: 'memory' },
+  ),
+  IMAGES_DIR: setting(text('a path'), 'Folder of the filesystem backend.', { default: '.images' }),
+  IMAGES_MAX_BYTES: setting(
+    wholeNumber(2 ** 20, 1024 * GIB),
+    'Bound of the store in bytes; the oldest pictures go first.',
+    { default: String(GIB / 4) },
+  ),
+  IMAGE_TTL_SECONDS: setting(wholeNumber(1, 30 * DAY_S), 'How long a picture is kept, in seconds.', {
+    default: '3600',
+  }),
+  IMAGE_URL_KEY: setting(
+    text(
+      'one or two keys of at least 32 characters, separated by a comma',
+      /^[^\s,]{32,512}(,[^\s,]{32,512})?$/,
+    ),
+    'Signs links to pictures; for rotation write "new,old". Absent: a random key, so links end with the process.',
+    { secret: true },
+  ),
+  INLINE_IMAGE_MAX_BYTES: setting(
+    wholeNumber(0, 2 ** 26),
+    'Larger pictures are shown to MCP clients as a WebP preview and a link, in bytes. Hosts allow results of 1 MB.',
+    { default: '716800' },
+  ),
+} satisfies Record<string, Setting<unknown>>
+
+type Settings = typeof SETTINGS
+type SettingName = keyof Settings
+type Raw = {
+  [Name in SettingName]:
+    | z.output<Settings[Name]['schema']>
+    | (Settings[Name] extends { default: string } ? never : undefined)
+}
+
+/** Everything the server can be told, checked. */
+export interface Config {
+  readonly host: string
+  readonly port: number
+  readonly metricsPort: number | undefined
+  /** As configured; absent: derived from the address on loopback. */
+  readonly publicUrl: string | undefined
+  readonly loopback: boolean
+  readonly allowedHosts: readonly string[] | undefined
+  readonly allowedOrigins: readonly string[]
+  readonly authToken: Secret | undefined
+  readonly maxBodyBytes: number
+  readonly logLevel: Raw['LOG_LEVEL']
+  readonly targets: readonly TargetDefinition[]
+  /** Where the single runtime lives in Kubernetes, for diagnostics. */
+  readonly runtimeService: string | undefined
+  readonly waitBudgetMs: number
+  readonly jobDeadlineMs: number
+  readonly orphanGraceMs: number
+  readonly drainDelayMs: number
+  readonly drainMs: number
+  readonly images: {
+    readonly backend: Raw['IMAGES_BACKEND']
+    readonly directory: string
+    readonly maxBytes: number
+    readonly ttlSeconds: number
+    readonly urlKey: Secret | undefined
+    readonly inlineMaxBytes: number
+  }
+}
+
+/** One thing that is wrong with the environment. */
+export interface ConfigProblem {
+  readonly variable: string
+  /** Quoted value; absent for secrets and for variables that are missing. */
+  readonly got?: string
+  readonly allowed: string
+}
+
+/** The environment is wrong: every problem at once. */
+export class ConfigError extends Error {
+  readonly problems: readonly ConfigProblem[]
+
+  constructor(problems: readonly ConfigProblem[]) {
+    const lines = problems.map(
+      ({ variable, got, allowed }) => `  ${variable}: ${got === undefined ? '' : `got ${got}; `}${allowed}`,
+    )
+    super(
+      `The configuration has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${lines.join('\n')}`,
+    )
+    this.name = 'ConfigError'
+    this.problems = problems
+  }
+}
+
+/**
+ * Reads the whole configuration.
+ * @throws ConfigError that lists every wrong variable with what it got and what is allowed; secrets are not shown.
+ */
+export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const problems: ConfigProblem[] = []
+  const secrets: Partial<Record<SettingName, Secret>> = {}
+  const raw: Record<string, unknown> = {}
+
+  for (const [name, spec] of Object.entries(SETTINGS) as [SettingName, Setting<unknown>][]) {
+    const file = spec.secret ? env[`${name}_FILE`] : undefined
+    const given = env[name] === '' ? undefined : env[name]
+    if (file && given !== undefined) {
+      problems.push({ variable: name, allowed: `set either ${name} or ${name}_FILE, not both` })
+      continue
+    }
+    let secret: Secret | undefined
+    if (file) {
+      try {
+        secret = fileSecret(file)
+      } catch (error) {
+        problems.push({
+          variable: `${name}_FILE`,
+          got: JSON.stringify(file),
+          allowed: `must be a readable file: ${reason(error)}`,
+        })
+        continue
+      }
+    } else if (spec.secret && given !== undefined) secret = fixedSecret(given)
+    const value = secret?.read() ?? given ?? spec.default
+    if (value === undefined) continue
+    const parsed = spec.schema.safeParse(value)
+    if (parsed.success) raw[name] = parsed.data
+    else
+      problems.push({
+        variable: file ? `${name}_FILE` : name,
+        ...(spec.secret ? {} : { got: JSON.stringify(value) }),
+        allowed: `allowed: ${spec.allowed}`,
+      })
+    if (secret) secrets[name] = secret
+  }
+
+  const value = raw as Raw
+  const loopback = value.HOST !== undefined && isLoopback(value.HOST)
+  if (value.AUTH === 'none' && secrets.MCP_AUTH_TOKEN)
+    problems.push({
+      variable: 'AUTH',
+      got: '"none"',
+      allowed: 'contradicts MCP_AUTH_TOKEN: remove one of the two',
+    })
+  if (
+    value.HOST !== undefined &&
+    !loopback &&
+    value.AUTH === 'auto' &&
+    !env.MCP_AUTH_TOKEN &&
+    !env.MCP_AUTH_TOKEN_FILE
+  )
+    problems.push({
+      variable: 'HOST',
+      got: JSON.stringify(value.HOST),
+      allowed: 'others can reach this address: set MCP_AUTH_TOKEN, or say AUTH=none if that is meant',
+    })
+  const targets = readTargets(value, problems)
+  if (problems.length > 0) throw new ConfigError(problems)
+
+  return {
+    host: value.HOST,
+    port: value.PORT,
+    metricsPort: value.METRICS_PORT,
+    publicUrl: value.PUBLIC_URL,
+    loopback,
+    allowedHosts: value.ALLOWED_HOSTS,
+    allowedOrigins: value.ALLOWED_ORIGINS ?? [],
+    authToken: secrets.MCP_AUTH_TOKEN,
+    maxBodyBytes: value.MAX_BODY_BYTES,
+    logLevel: value.LOG_LEVEL,
+    targets,
+    runtimeService: value.DIFFUSERS_RUNTIME_SERVICE
+      ? `${value.DIFFUSERS_RUNTIME_SERVICE}${value.DIFFUSERS_RUNTIME_NAMESPACE ? `.${value.DIFFUSERS_RUNTIME_NAMESPACE}` : ''}`
+      : undefined,
+    waitBudgetMs: value.WAIT_BUDGET_MS,
+    jobDeadlineMs: value.JOB_DEADLINE_MS,
+    orphanGraceMs: value.ORPHAN_GRACE_MS,
+    drainDelayMs: value.DRAIN_DELAY_MS,
+    drainMs: value.DRAIN_MS,
+    images: {
+      backend: value.IMAGES_BACKEND,
+      directory: value.IMAGES_DIR,
+      maxBytes: value.IMAGES_MAX_BYTES,
+      ttlSeconds: value.IMAGE_TTL_SECONDS,
+      urlKey: secrets.IMAGE_URL_KEY,
+      inlineMaxBytes: value.INLINE_IMAGE_MAX_BYTES,
+    },
+  }
+}
+
+/** RUNTIMES, or the single runtime of the DIFFUSERS_ variables, or one simulated target. */
+function readTargets(value: Raw, problems: ConfigProblem[]): readonly TargetDefinition[] {
+  const variable = value.RUNTIMES_FILE ? 'RUNTIMES_FILE' : 'RUNTIMES'
+  if (value.RUNTIMES && value.RUNTIMES_FILE)
+    problems.push({ variable: 'RUNTIMES', allowed: 'set either RUNTIMES or RUNTIMES_FILE, not both' })
+  if ((value.RUNTIMES || value.RUNTIMES_FILE) && value.DIFFUSERS_RUNTIME_URL)
+    problems.push({
+      variable: 'DIFFUSERS_RUNTIME_URL',
+      allowed: `contradicts ${variable}: remove one of the two`,
+    })
+
+  if (value.RUNTIMES_FILE || value.RUNTIMES) {
+    let json: unknown
+    try {
+      json = JSON.parse(
+        value.RUNTIMES_FILE ? readFileSync(value.RUNTIMES_FILE, 'utf8') : (value.RUNTIMES as string),
+      )
+    } catch (error) {
+      problems.push({ variable, allowed: `must be a JSON array of targets: ${reason(error)}` })
+      return []
+    }
+    const names = (targets: readonly TargetDefinition[]) => new Set(targets.map(({ name }) => name)).size
+    const parsed = z
+      .array(targetDefinition)
+      .min(1, 'must name at least one target')
+      .refine((targets) => names(targets) === targets.length, 'must give every target a name of its own')
+      .safeParse(json)
+    if (parsed.success) return parsed.data
+    for (const issue of parsed.error.issues)
+      problems.push({ variable: `${variable}${pathOf(issue.path)}`, allowed: issue.message })
+    return []
+  }
+  if (value.DIFFUSERS_RUNTIME_URL)
+    return [
+      {
+        name: value.DIFFUSERS_RUNTIME_SERVICE ?? 'diffusers',
+        kind: 'kserve',
+        url: value.DIFFUSERS_RUNTIME_URL,
+        model: value.DIFFUSERS_MODEL_ID,
+        concurrency: value.DIFFUSERS_RUNTIME_CONCURRENCY,
+        queue: value.DIFFUSERS_RUNTIME_QUEUE,
+        defaults: {},
+      },
+    ]
+  return [targetDefinition.parse({ name: 'simulated', kind: 'simulated' })]
+}
+
+/** True where only this machine can connect to the address. */
+function isLoopback(host: string): boolean {
+  if (isIPv4(host)) return host.startsWith('127.')
+  if (isIPv6(host)) return host === '::1'
+  return host === 'localhost'
+}
+
+const pathOf = (path: readonly PropertyKey[]) =>
+  path.map((key) => (typeof key === 'number' ? `[${key}]` : `.${String(key)}`)).join('')
+const reason = (error: unknown) => (error instanceof Error ? error.message : String(error))
+
+/** The table of all variables, for `--help`. */
+export function configHelp(): string {
+  const lines = (Object.entries(SETTINGS) as [string, Setting<unknown>][]).map(([name, spec]) => {
+    const fallback = spec.default === undefined ? '' : ` Default: ${spec.default}.`
+    const file = spec.secret ? ` Or ${name}_FILE: a file with it, re-read when it changes.` : ''
+    return `  ${name}\n      ${spec.doc}${file}\n      Allowed: ${spec.allowed}.${fallback}`
+  })
+  return `diffusers-mcp is configured by environment variables.\n\n${lines.join('\n')}\n`
+}
+
+/** The same table in Markdown, for docs/configuration.md. */
+export function configMarkdown(): string {
+  const cell = (value: string) => value.replaceAll('|', '\\|')
+  const rows = (Object.entries(SETTINGS) as [string, Setting<unknown>][]).map(([name, spec]) => {
+    const file = spec.secret ? ` Secret; or \`${name}_FILE\`: a file with it, re-read when it changes.` : ''
+    const fallback = spec.default === undefined ? '' : `\`${spec.default}\``
+    return `| \`${name}\` | ${cell(spec.doc + file)} | ${cell(spec.allowed)} | ${fallback} |`
+  })
+  return ['| variable | meaning | allowed | default |', '|---|---|---|---|', ...rows].join('\n')
+}

@@ -1,0 +1,117 @@
+/** Which pictures a store holds, in the order of their making: what bounds it, ages it and pages through it. */
+import { AppError, quote } from '../errors.ts'
+import type { ImageRecord } from './image.ts'
+
+interface Entry {
+  readonly id: string
+  readonly owner: string
+  /** What the picture takes of the store, in bytes. */
+  readonly bytes: number
+  /** Milliseconds since 1970, like `expiresAt`. */
+  readonly createdAt: number
+  readonly expiresAt: number
+}
+
+type Place = Pick<Entry, 'createdAt' | 'id'>
+
+export type Catalogue = ReturnType<typeof createCatalogue>
+
+/** True once a record's picture counts as absent. `now` in milliseconds since 1970. */
+export function hasExpired(record: ImageRecord, now: number): boolean {
+  return Date.parse(record.expires_at) <= now
+}
+
+/** An empty catalogue. It holds about 200 bytes per picture, and neither the picture nor its prompt. */
+export function createCatalogue() {
+  const byId = new Map<string, Entry>()
+  const oldestFirst: Entry[] = []
+  let total = 0
+
+  /** Index of the first entry that is not older than the given place. */
+  function indexOf(place: Place): number {
+    let low = 0
+    let high = oldestFirst.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (compare(oldestFirst[middle]!, place) < 0) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+
+  return {
+    has: (id: string) => byId.has(id),
+    ids: () => [...byId.keys()],
+
+    /** Adds a picture that takes `bytes`; its id must not be there. */
+    add({ id, owner, created_at, expires_at }: ImageRecord, bytes: number): void {
+      const entry = { id, owner, bytes, createdAt: Date.parse(created_at), expiresAt: Date.parse(expires_at) }
+      byId.set(id, entry)
+      oldestFirst.splice(indexOf(entry), 0, entry)
+      total += bytes
+    },
+
+    remove(id: string): void {
+      const entry = byId.get(id)
+      if (!entry) return
+      byId.delete(id)
+      oldestFirst.splice(indexOf(entry), 1)
+      total -= entry.bytes
+    },
+
+    expired: (now: number) => oldestFirst.filter(({ expiresAt }) => expiresAt <= now).map(({ id }) => id),
+
+    /** What has to go before `bytes` more fit into `maxBytes`: the expired, then the oldest. */
+    inTheWayOf({ bytes, maxBytes, now }: { bytes: number; maxBytes: number; now: number }): string[] {
+      const expired = oldestFirst.filter(({ expiresAt }) => expiresAt <= now)
+      const valid = oldestFirst.filter(({ expiresAt }) => expiresAt > now)
+      let free = maxBytes - total + expired.reduce((sum, entry) => sum + entry.bytes, 0)
+      const tooMany = valid.filter((entry) => {
+        if (free >= bytes) return false
+        free += entry.bytes
+        return true
+      })
+      return [...expired, ...tooMany].map(({ id }) => id)
+    },
+
+    /**
+     * One owner's pictures, newest first. `next` says where to go on, also when the picture it names is gone by then.
+     * @throws AppError `invalid_request` for a limit outside 1-100, or an `after` that was never a `next`.
+     */
+    page(options: { owner: string; limit: number; after: string | undefined; now: number }) {
+      const { owner, limit, after, now } = options
+      if (!Number.isInteger(limit) || limit < 1 || limit > 100)
+        throw new AppError(
+          'invalid_request',
+          `limit must be a whole number from 1 to 100 (got ${quote(limit)}).`,
+        )
+      const ids: string[] = []
+      let last: Entry | undefined
+      for (
+        let index = after === undefined ? oldestFirst.length : indexOf(parseCursor(after));
+        index-- > 0;
+      ) {
+        const entry = oldestFirst[index]!
+        if (entry.owner !== owner || entry.expiresAt <= now) continue
+        if (last && ids.length === limit) return { ids, next: `${last.createdAt}.${last.id}` }
+        ids.push(entry.id)
+        last = entry
+      }
+      return { ids }
+    },
+  }
+}
+
+function compare(a: Place, b: Place): number {
+  return a.createdAt - b.createdAt || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
+}
+
+function parseCursor(after: string): Place {
+  const [, createdAt, id] = /^(\d{1,15})\.([A-Za-z0-9_-]{1,64})$/.exec(after) ?? []
+  if (createdAt === undefined || id === undefined)
+    throw new AppError(
+      'invalid_request',
+      `after must be the next of an earlier page (got ${quote(after)}); leave it out to start with the newest.`,
+    )
+  return { createdAt: Number(createdAt), id }
+}

@@ -1,0 +1,44 @@
+/** What every store refuses, so that no store has to trust its caller. */
+import { AppError } from '../errors.ts'
+import type { StoredImage } from './image.ts'
+
+const ID = /^[A-Za-z0-9_-]{1,64}$/
+
+/** True for an id of the fixed form. Anything else names no picture, no path and no link. */
+export function isImageId(id: string): boolean {
+  return ID.test(id)
+}
+
+/**
+ * Refuses a picture that contradicts its own record.
+ * @throws AppError `internal`: the server made a mistake; the cause names the field.
+ */
+export function checkImage({ record, png }: StoredImage): void {
+  const wrong = [
+    !isImageId(record.id) && `id ${JSON.stringify(record.id)}`,
+    record.bytes !== png.byteLength && `bytes ${record.bytes} for a picture of ${png.byteLength}`,
+    Number.isNaN(Date.parse(record.created_at)) && `created_at ${record.created_at}`,
+    Number.isNaN(Date.parse(record.expires_at)) && `expires_at ${record.expires_at}`,
+  ].filter((fault) => fault !== false)
+  if (wrong.length > 0)
+    throw new AppError(
+      'internal',
+      'The picture could not be stored: its record is wrong. Please report this.',
+      {
+        cause: new Error(`Image record with ${wrong.join(', ')}`),
+      },
+    )
+}
+
+/**
+ * Refuses what would not fit into an empty store. Both sizes in bytes.
+ * @throws AppError `too_large`
+ */
+export function checkFits({ bytes, maxBytes }: { bytes: number; maxBytes: number }): void {
+  if (bytes > maxBytes)
+    throw new AppError(
+      'too_large',
+      `The picture takes ${bytes} bytes and the whole image store holds ${maxBytes}. ` +
+        'Ask for a smaller size, or let the operator raise IMAGES_MAX_BYTES.',
+    )
+}

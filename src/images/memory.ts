@@ -1,0 +1,76 @@
+/** Pictures in this process's memory: gone with the process. */
+import { createCatalogue, hasExpired } from './catalogue.ts'
+import { checkFits, checkImage } from './check.ts'
+import type { ImageStore, StoredImage } from './image.ts'
+
+/**
+ * A store bounded by `maxBytes`, counting pictures and their records; to make room the oldest go first.
+ * `now` gives milliseconds since 1970. What `get` returns is the stored picture itself: do not write to it.
+ */
+export function createMemoryImages(options: { maxBytes: number; now?: () => number }): ImageStore {
+  const { maxBytes, now = Date.now } = options
+  const catalogue = createCatalogue()
+  const images = new Map<string, StoredImage>()
+
+  function find(id: string): StoredImage | undefined {
+    const image = images.get(id)
+    return image && !hasExpired(image.record, now()) ? image : undefined
+  }
+
+  function remove(id: string): void {
+    images.delete(id)
+    catalogue.remove(id)
+  }
+
+  return {
+    async put(image) {
+      checkImage(image)
+      const { record } = image
+      const stored = find(record.id)
+      if (stored) return stored.record
+      const bytes = record.bytes + Buffer.byteLength(JSON.stringify(record))
+      checkFits({ bytes, maxBytes })
+      for (const id of catalogue.inTheWayOf({ bytes, maxBytes, now: now() })) remove(id)
+      images.set(record.id, { record, png: unpinned(image.png) })
+      catalogue.add(record, bytes)
+      return record
+    },
+
+    async get(id) {
+      return find(id)
+    },
+
+    async head(id) {
+      return find(id)?.record
+    },
+
+    async delete(id) {
+      const found = find(id) !== undefined
+      remove(id)
+      return found
+    },
+
+    async list(owner, { limit, after }) {
+      const { ids, ...more } = catalogue.page({ owner, limit, after, now: now() })
+      return { records: ids.map((id) => images.get(id)!.record), ...more }
+    },
+
+    async sweep() {
+      const expired = catalogue.expired(now())
+      for (const id of expired) remove(id)
+      return expired.length
+    },
+
+    async close() {
+      for (const id of catalogue.ids()) remove(id)
+    },
+  }
+}
+
+/**
+ * The bytes as they are when they own their buffer; a copy when they are a slice of a much bigger one, such as a
+ * whole HTTP answer, which the slice would keep alive uncounted.
+ */
+function unpinned(bytes: Uint8Array): Uint8Array {
+  return bytes.buffer.byteLength > bytes.byteLength * 1.125 ? new Uint8Array(bytes) : bytes
+}

@@ -1,0 +1,59 @@
+/** One run of a job: the runtime makes the picture, provenance goes in, the store keeps it. */
+import { toAppError } from '../errors.ts'
+import type { ImageRecord, ImageStore } from '../images/image.ts'
+import { addProvenance } from '../images/provenance.ts'
+import type { StepProgress } from '../runtimes/runtime.ts'
+import type { Target } from '../runtimes/targets.ts'
+import type { Job } from './job.ts'
+
+export interface MakePictureOptions {
+  readonly job: Pick<Job, 'id' | 'imageId' | 'owner' | 'request'>
+  readonly target: Target
+  readonly images: ImageStore
+  readonly ttlSeconds: number
+  readonly signal: AbortSignal
+  readonly onProgress: (progress: StepProgress) => void
+  readonly requestId?: string
+}
+
+/**
+ * Generates and stores a job's picture; the stored record is returned (first writer wins).
+ * @throws AppError of the runtime or the store; the signal's reason once it aborts.
+ */
+export async function makePicture(options: MakePictureOptions): Promise<ImageRecord> {
+  const { job, target, images, ttlSeconds, signal, onProgress, requestId } = options
+  const { request } = job
+  const generated = await target.runtime.generate(request, {
+    signal,
+    onProgress,
+    ...(requestId === undefined ? {} : { requestId }),
+  })
+  signal.throwIfAborted()
+  const now = Date.now()
+  const steps = generated.steps ?? request.num_inference_steps
+  const record = {
+    id: job.imageId,
+    job_id: job.id,
+    owner: job.owner,
+    media_type: 'image/png',
+    bytes: 0,
+    width: generated.width,
+    height: generated.height,
+    prompt: request.prompt,
+    ...(request.negative_prompt === undefined ? {} : { negative_prompt: request.negative_prompt }),
+    seed: generated.seed,
+    ...(steps === undefined ? {} : { num_inference_steps: steps }),
+    ...(request.guidance_scale === undefined ? {} : { guidance_scale: request.guidance_scale }),
+    model: generated.model,
+    target: target.name,
+    ...(generated.inferenceMs === undefined ? {} : { inference_ms: generated.inferenceMs }),
+    created_at: new Date(now).toISOString(),
+    expires_at: new Date(now + ttlSeconds * 1000).toISOString(),
+  } satisfies ImageRecord
+  const png = addProvenance(generated.png, record)
+  try {
+    return await images.put({ record: { ...record, bytes: png.byteLength }, png })
+  } catch (error) {
+    throw toAppError(error)
+  }
+}

@@ -1,0 +1,27 @@
+/** The server on Deno. */
+import { createParts } from './parts.ts'
+import { configOrExit, exitWith, onStopSignal } from './start.ts'
+import { createLogger } from './telemetry/log.ts'
+
+const config = configOrExit({ args: Deno.args })
+const log = createLogger({ level: config.logLevel })
+const parts = await createParts({ config, log }).catch((error) => exitWith(error.message))
+
+const listen = (handler: (request: Request) => Response | Promise<Response>, port: number) => {
+  try {
+    return Deno.serve({ hostname: config.host, port, onListen: () => {} }, (request) => handler(request))
+  } catch (error) {
+    return exitWith(`Cannot listen on ${config.host}:${port}: ${(error as Error).message}. Set HOST or PORT.`)
+  }
+}
+
+const server = listen(parts.app.fetch, config.port)
+const servers = [server]
+if (config.metricsPort !== undefined) servers.push(listen(parts.metricsApp.fetch, config.metricsPort))
+parts.listening({ port: server.addr.port })
+
+onStopSignal(async () => {
+  await parts.drain()
+  await Promise.all(servers.map((server) => server.shutdown()))
+  await parts.close()
+})

@@ -1,0 +1,29 @@
+/** The server on Node. */
+import type { AddressInfo } from 'node:net'
+import { serve } from '@hono/node-server'
+import { createParts } from './parts.ts'
+import { configOrExit, exitWith, onStopSignal } from './start.ts'
+import { createLogger } from './telemetry/log.ts'
+
+const config = configOrExit({ args: process.argv.slice(2) })
+const log = createLogger({ level: config.logLevel })
+const parts = await createParts({ config, log }).catch((error) => exitWith(error.message))
+
+const listen = (fetch: Parameters<typeof serve>[0]['fetch'], port: number) =>
+  new Promise<ReturnType<typeof serve>>((resolve, reject) => {
+    const server = serve({ fetch, hostname: config.host, port }, () => resolve(server))
+    server.on('error', reject)
+  }).catch((error) =>
+    exitWith(`Cannot listen on ${config.host}:${port}: ${error.message}. Set HOST or PORT.`),
+  )
+
+const server = await listen(parts.app.fetch, config.port)
+const servers = [server]
+if (config.metricsPort !== undefined) servers.push(await listen(parts.metricsApp.fetch, config.metricsPort))
+parts.listening({ port: (server.address() as AddressInfo).port })
+
+onStopSignal(async () => {
+  await parts.drain()
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
+  await parts.close()
+})

@@ -1,0 +1,44 @@
+/** The simulated runtime as a process of its own, for tests, load tests and first steps without a model. */
+import { serve } from '@hono/node-server'
+import { z } from 'zod'
+import { createSimulatedServer } from './runtimes/simulated.server.ts'
+import { simulatedOptions } from './runtimes/simulated.ts'
+import { exitWith, onStopSignal } from './start.ts'
+
+const environment = z.object({
+  HOST: z.string().min(1).default('127.0.0.1'),
+  PORT: z
+    .string()
+    .regex(/^\d{1,5}$/, 'must be a port number')
+    .default('8081'),
+  MODEL_NAME: z.string().min(1).max(200).default('model'),
+  SIMULATED_OPTIONS: z
+    .string()
+    .default('{}')
+    .transform((text, context) => {
+      try {
+        return JSON.parse(text)
+      } catch (error) {
+        context.addIssue({ code: 'custom', message: `must be JSON: ${(error as Error).message}` })
+        return z.NEVER
+      }
+    })
+    .pipe(simulatedOptions),
+})
+
+const parsed = environment.safeParse(process.env)
+if (!parsed.success) {
+  const lines = parsed.error.issues.map(({ path, message }) => `  ${path.join('.')}: ${message}`)
+  process.stderr.write(`The configuration of the simulated runtime has problems:\n${lines.join('\n')}\n`)
+  process.exit(2)
+}
+const { HOST: hostname, PORT, MODEL_NAME: modelName, SIMULATED_OPTIONS } = parsed.data
+
+const app = createSimulatedServer({ ...SIMULATED_OPTIONS, modelName })
+const server = serve({ fetch: app.fetch, hostname, port: Number(PORT) }, ({ port }) =>
+  process.stdout.write(`${JSON.stringify({ event: 'listening', url: `http://${hostname}:${port}` })}\n`),
+)
+server.on('error', (error) => exitWith(`Cannot listen on ${hostname}:${PORT}: ${error.message}`))
+onStopSignal(async () => {
+  server.close()
+})

@@ -1,0 +1,23 @@
+/** The server on stdio, for hosts that start it as a child process. Standard output belongs to the protocol. */
+import { serveStdio } from '@modelcontextprotocol/server/stdio'
+import { createParts } from './parts.ts'
+import { configOrExit, exitWith, onStopSignal } from './start.ts'
+import { createLogger } from './telemetry/log.ts'
+import { createMcpServerFactory } from './transports/mcp.ts'
+
+const config = configOrExit({ args: process.argv.slice(2) })
+const log = createLogger({ level: config.logLevel, fd: 2 })
+const parts = await createParts({ config, log }).catch((error) => exitWith(error.message))
+
+const connection = serveStdio(createMcpServerFactory(parts.mcpParts), {
+  onerror: (error) => log.debug({ event: 'stdio', message: error.message }),
+})
+log.info({ event: 'serving on stdio' })
+
+const stop = async () => {
+  await connection.close()
+  await parts.close()
+}
+onStopSignal(stop)
+// The host closed the pipe: nobody is left to answer.
+process.stdin.once('end', () => void stop().then(() => process.exit(0)))

@@ -1,0 +1,129 @@
+/** Config -> the parts of a server, wired together; the same for every entry. */
+import { randomBytes } from 'node:crypto'
+import packageJson from '../package.json' with { type: 'json' }
+import { createApp } from './app.ts'
+import { createAuthenticate } from './auth/authenticate.ts'
+import { createOriginCheck } from './auth/origin.ts'
+import type { Config } from './config.ts'
+import { createFilesystemImages } from './images/filesystem.ts'
+import { createLinks } from './images/links.ts'
+import { createMemoryImages } from './images/memory.ts'
+import { scheduleSweep } from './images/sweep.ts'
+import { createMemoryJobs } from './jobs/memory.ts'
+import { createTargets } from './runtimes/targets.ts'
+import type { Logger } from './telemetry/log.ts'
+import { createMetrics } from './telemetry/metrics.ts'
+import { cancelImageJob } from './tools/image/cancel-job.ts'
+import { generateImage } from './tools/image/generate.ts'
+import { getImageJob } from './tools/image/get-job.ts'
+import { listImages } from './tools/image/list-images.ts'
+import { listImageModels } from './tools/image/list-models.ts'
+import { createToolCaller } from './tools/tool.ts'
+import { createMcpEndpoint } from './transports/mcp.ts'
+import { metricsRoutes } from './transports/operations.ts'
+import { createReadiness } from './transports/readiness.ts'
+
+export const VERSION: string = packageJson.version
+
+export type Parts = Awaited<ReturnType<typeof createParts>>
+
+/**
+ * Builds everything but the listener.
+ * @throws AppError or Error with a sentence when a store cannot be opened.
+ */
+export async function createParts({ config, log }: { config: Config; log: Logger }) {
+  const { images: settings, waitBudgetMs } = config
+  let publicUrl = config.publicUrl
+  const metrics = createMetrics()
+  const targets = createTargets(config.targets)
+  const images =
+    settings.backend === 'filesystem'
+      ? await createFilesystemImages({ directory: settings.directory, maxBytes: settings.maxBytes })
+      : createMemoryImages({ maxBytes: settings.maxBytes })
+  const randomKey = randomBytes(32).toString('base64url')
+  const links = createLinks({
+    publicUrl: () => publicUrl,
+    keys: () => settings.urlKey?.read().split(',') ?? [randomKey],
+  })
+  const jobs = createMemoryJobs({
+    targets,
+    images,
+    deadlineMs: config.jobDeadlineMs,
+    orphanGraceMs: config.orphanGraceMs,
+    ttlSeconds: settings.ttlSeconds,
+    log,
+    metrics,
+  })
+  const answer = { jobs, images, links, inlineMaxBytes: settings.inlineMaxBytes, waitBudgetMs }
+  const toolCaller = createToolCaller({
+    tools: [
+      generateImage(answer),
+      getImageJob(answer),
+      cancelImageJob(answer),
+      listImageModels({ targets, jobs }),
+      listImages(answer),
+    ],
+    log,
+    metrics,
+  })
+  const readiness = createReadiness({
+    dependencies: targets.map(({ name, runtime }) => ({
+      name: `runtime:${name}`,
+      toolset: 'image',
+      check: (options) => runtime.check(options),
+    })),
+    log,
+  })
+  const mcpParts = { toolCaller, images, version: VERSION, log }
+  const mcp = createMcpEndpoint(mcpParts)
+  const app = createApp({
+    ...answer,
+    toolCaller,
+    mcp,
+    readiness,
+    authenticate: createAuthenticate({ token: config.authToken }),
+    checkOrigin: createOriginCheck(config),
+    metrics,
+    serveMetrics: config.metricsPort === undefined,
+    maxBodyBytes: config.maxBodyBytes,
+    log,
+    version: VERSION,
+  })
+  const stopSweep = scheduleSweep({ store: images, log })
+
+  return {
+    app,
+    metricsApp: metricsRoutes(metrics),
+    mcpParts,
+    /** The listener is there: links and readiness may say so. */
+    listening({ port }: { port: number }) {
+      const host = config.host.includes(':') ? `[${config.host}]` : config.host
+      if (config.loopback) publicUrl ??= `http://${host}:${port}`
+      readiness.set('serving')
+      if (!settings.urlKey)
+        log.info({ event: 'IMAGE_URL_KEY is not set', effect: 'links to pictures end with this process' })
+      log.info({
+        event: 'listening',
+        url: publicUrl ?? `http://${host}:${port}`,
+        version: VERSION,
+        targets: targets.map(({ name, kind }) => `${name} (${kind})`),
+        runtime_service: config.runtimeService,
+        authentication: config.authToken ? 'bearer token' : 'none',
+      })
+    },
+    /** Stops taking work, finishes what was accepted, and closes what is open; resolves when the process may end. */
+    async drain() {
+      log.info({ event: 'draining', delay_ms: config.drainDelayMs, at_most_ms: config.drainMs })
+      readiness.set('draining')
+      await new Promise((resolve) => setTimeout(resolve, config.drainDelayMs))
+      await jobs.drain({ timeoutMs: config.drainMs })
+    },
+    async close() {
+      stopSweep()
+      await mcp.close()
+      await Promise.all(targets.map(({ runtime }) => runtime.close()))
+      await images.close()
+      log.info({ event: 'stopped' })
+    },
+  }
+}

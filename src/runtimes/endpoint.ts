@@ -1,0 +1,275 @@
+/** The HTTP side of a runtime, whatever its dialect: connections, bounded answers, faults in the shared vocabulary. */
+import { Agent, type Dispatcher, request } from 'undici'
+import { AppError } from '../errors.ts'
+
+export interface EndpointLimits {
+  /** Milliseconds until a connection must stand. */
+  readonly connectTimeoutMs?: number
+  /** Milliseconds without a byte after which an event stream counts as dead. */
+  readonly idleTimeoutMs?: number
+  /** Largest answer, in bytes. */
+  readonly maxResponseBytes?: number
+  /** Connections at once; by default as many as there are calls, whose number is limited by admission. */
+  readonly connections?: number
+}
+
+export type Answer = Dispatcher.ResponseData
+
+export interface SendOptions {
+  /** Path with a leading slash, appended to the endpoint's URL. */
+  readonly path: string
+  /** Sent as JSON by POST; without it the request is a GET. */
+  readonly body?: unknown
+  readonly accept: string
+  readonly requestId?: string
+  readonly signal: AbortSignal
+}
+
+export interface ReadOptions {
+  readonly signal: AbortSignal
+  /** Milliseconds without a byte after which the runtime counts as dead; absent: only the signal ends the wait. */
+  readonly idleTimeoutMs?: number
+  /** Called with each chunk; returning true ends the reading. What it throws, `read` rejects with. */
+  readonly onChunk: (chunk: Buffer) => boolean | undefined
+}
+
+export interface Endpoint {
+  readonly idleTimeoutMs: number
+  /**
+   * Sends a request and waits for an answer of status 200; its body has to be read then.
+   * @throws AppError `runtime_unavailable` (no connection, none before the answer's headers, 503), `invalid_request`
+   * (400 or 422 with a reason), `runtime_failed` (any other status), and the signal's reason once it aborts.
+   */
+  send(options: SendOptions): Promise<Answer>
+  /**
+   * Reads a body to its end or until `onChunk` has enough.
+   * @throws AppError `runtime_failed` (broken off, idle, too big), and the signal's reason once it aborts.
+   */
+  read(answer: Answer, options: ReadOptions): Promise<void>
+  /** Reads a body to its end as one buffer. @throws as `read` does. */
+  readAll(answer: Answer, options: { signal: AbortSignal }): Promise<Buffer>
+  close(): Promise<void>
+}
+
+export interface EndpointOptions extends EndpointLimits {
+  /** http:// or https://, a path is kept. */
+  readonly url: string
+  /** Sent as a bearer token. */
+  readonly apiKey?: string
+  /** What to tell the caller about a 404. */
+  readonly notFound: string
+}
+
+const REFUSAL_MAX_BYTES = 16 * 1024
+const SENTENCE_MAX_CHARACTERS = 300
+/** How long the end of a body may take once its content is complete, before the connection is given up. */
+const LINGER_MS = 1000
+const MAX_RETRY_AFTER_SECONDS = 3600
+
+/** Connections to one runtime. */
+export function createEndpoint(options: EndpointOptions): Endpoint {
+  const { connectTimeoutMs = 5000, idleTimeoutMs = 60_000, maxResponseBytes = 64 * 1024 * 1024 } = options
+  const base = options.url.replace(/\/+$/, '')
+  // A generation may take a quarter of an hour in silence: the caller's signal ends it, no time-out does.
+  const agent = new Agent({
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    connect: { timeout: connectTimeoutMs },
+    ...(options.connections === undefined ? {} : { connections: options.connections }),
+  })
+  const commonHeaders = options.apiKey === undefined ? {} : { authorization: `Bearer ${options.apiKey}` }
+
+  const endpoint: Endpoint = {
+    idleTimeoutMs,
+    async send({ path, body, accept, requestId, signal }) {
+      const answer = await request(base + path, {
+        dispatcher: agent,
+        signal,
+        method: body === undefined ? 'GET' : 'POST',
+        headers: {
+          ...commonHeaders,
+          accept,
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...(requestId === undefined ? {} : { 'x-request-id': requestId }),
+        },
+        body: body === undefined ? null : JSON.stringify(body),
+      }).catch((error) => {
+        throw signal.aborted ? signal.reason : unanswered(error)
+      })
+      if (answer.statusCode === 200) return answer
+      throw await refusal(answer, { signal, notFound: options.notFound })
+    },
+
+    read: (answer, { signal, idleTimeoutMs, onChunk }) =>
+      readBody(answer, { signal, maxBytes: maxResponseBytes, idleTimeoutMs, onChunk }),
+
+    async readAll(answer, { signal }) {
+      const chunks: Buffer[] = []
+      await endpoint.read(answer, {
+        signal,
+        onChunk: (chunk) => {
+          chunks.push(chunk)
+          return undefined
+        },
+      })
+      return Buffer.concat(chunks)
+    },
+
+    close: () => agent.close(),
+  }
+  return endpoint
+}
+
+/** The runtime answered, and what it answered is of no use. `cause` is for the log. */
+export function runtimeFailed(cause: unknown): AppError {
+  return new AppError(
+    'runtime_failed',
+    'The diffusion runtime failed to make the picture. Please try again; if it happens again, its log has the cause.',
+    { cause: typeof cause === 'string' ? new Error(cause) : cause },
+  )
+}
+
+/** The runtime takes no request now. */
+export function runtimeUnavailable(
+  cause: unknown,
+  { retryAfterSeconds }: { retryAfterSeconds?: number } = {},
+): AppError {
+  return new AppError(
+    'runtime_unavailable',
+    'The diffusion runtime is busy, not ready, or short of memory for a picture of this size. Please try again in a few seconds, or ask for a smaller picture.',
+    {
+      cause: typeof cause === 'string' ? new Error(cause) : cause,
+      ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+    },
+  )
+}
+
+/** The runtime refused the parameters for a reason that the caller may read, cleaned. */
+export function refused(reason: string): AppError {
+  return new AppError('invalid_request', `The diffusion runtime refused the request: ${plainText(reason)}`)
+}
+
+/** The media type of an answer, in lower case, without parameters. */
+export function mediaType(answer: Answer): string {
+  return (header(answer, 'content-type') ?? '').split(';')[0]!.trim().toLowerCase()
+}
+
+/** Text from a runtime, which nobody vouches for, as one line of at most `max` characters. */
+export function plainText(text: string, max = SENTENCE_MAX_CHARACTERS): string {
+  const line = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim()
+  return line.length > max ? `${line.slice(0, max - 3)}...` : line
+}
+
+function unanswered(error: Error & { code?: string }): AppError {
+  // Something answered that does not speak HTTP; it will not do so in five seconds either.
+  if (error.code?.startsWith('HPE_') || error.code === 'UND_ERR_HEADERS_OVERFLOW') return runtimeFailed(error)
+  return new AppError(
+    'runtime_unavailable',
+    'The diffusion runtime cannot be reached; it may be starting. Please try again in a few seconds.',
+    { cause: error },
+  )
+}
+
+async function refusal(
+  answer: Answer,
+  { signal, notFound }: { signal: AbortSignal; notFound: string },
+): Promise<AppError> {
+  const { statusCode } = answer
+  const body: Buffer[] = []
+  let bytes = 0
+  // A refusal that breaks off is a refusal all the same: the status says it.
+  await readBody(answer, {
+    signal,
+    maxBytes: Number.POSITIVE_INFINITY,
+    idleTimeoutMs: LINGER_MS,
+    onChunk: (chunk) => {
+      body.push(chunk)
+      bytes += chunk.length
+      return bytes >= REFUSAL_MAX_BYTES
+    },
+  }).catch((error) => {
+    if (signal.aborted) throw error
+  })
+  const text = Buffer.concat(body).toString('utf8')
+  const cause = `status ${statusCode}: ${plainText(text, 2000)}`
+  const reason = statusCode === 400 || statusCode === 422 ? reasonIn(text) : undefined
+  if (reason) return refused(reason)
+  if (statusCode === 404) return new AppError('runtime_unavailable', notFound, { cause: new Error(cause) })
+  if (statusCode !== 503) return runtimeFailed(cause)
+  const retryAfterSeconds = secondsIn(header(answer, 'retry-after'))
+  return runtimeUnavailable(cause, retryAfterSeconds === undefined ? {} : { retryAfterSeconds })
+}
+
+/** The reason in `{"error": "..."}` (KServe) or `{"error": {"message": "..."}}` (OpenAI). */
+function reasonIn(text: string): string | undefined {
+  try {
+    const { error } = JSON.parse(text)
+    const reason = typeof error === 'string' ? error : error?.message
+    return typeof reason === 'string' ? reason : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Retry-After (RFC 9110, 10.2.3), a number of seconds or a date, as seconds from now, at most an hour. */
+function secondsIn(retryAfter: string | undefined): number | undefined {
+  if (retryAfter === undefined) return undefined
+  const seconds = /^\d+$/.test(retryAfter) ? Number(retryAfter) : (Date.parse(retryAfter) - Date.now()) / 1000
+  return Number.isNaN(seconds) ? undefined : Math.min(seconds, MAX_RETRY_AFTER_SECONDS)
+}
+
+function header(answer: Answer, name: string): string | undefined {
+  const value = answer.headers[name]
+  return Array.isArray(value) ? value[0] : value
+}
+
+interface ReadBodyOptions {
+  readonly signal: AbortSignal
+  readonly maxBytes: number
+  readonly idleTimeoutMs: number | undefined
+  readonly onChunk: (chunk: Buffer) => boolean | undefined
+}
+
+function readBody(
+  { body }: Answer,
+  { signal, maxBytes, idleTimeoutMs, onChunk }: ReadBodyOptions,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let bytes = 0
+    let settled = false
+    let timer: ReturnType<typeof setTimeout> | undefined
+    const giveUpAfter = (ms: number, reason: string) => {
+      clearTimeout(timer)
+      timer = setTimeout(() => fail(runtimeFailed(reason)), ms)
+    }
+    const enough = () => {
+      settled = true
+      resolve()
+      // The rest of a complete answer is its end, and reading it keeps the connection for the next call.
+      giveUpAfter(LINGER_MS, 'nobody reads this')
+    }
+    const fail = (error: unknown) => {
+      clearTimeout(timer)
+      settled = true
+      reject(error)
+      body.destroy()
+    }
+    if (idleTimeoutMs !== undefined) giveUpAfter(idleTimeoutMs, `no byte for ${idleTimeoutMs} ms`)
+    body.on('data', (chunk: Buffer) => {
+      if (settled) return
+      bytes += chunk.length
+      if (bytes > maxBytes) return fail(runtimeFailed(`the answer exceeds ${maxBytes} bytes`))
+      if (idleTimeoutMs !== undefined) giveUpAfter(idleTimeoutMs, `no byte for ${idleTimeoutMs} ms`)
+      try {
+        if (onChunk(chunk)) enough()
+      } catch (error) {
+        fail(error)
+      }
+    })
+    body.on('end', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+    body.on('error', (error) => fail(signal.aborted ? signal.reason : runtimeFailed(error)))
+  })
+}

@@ -1,0 +1,175 @@
+/**
+ * Client of a diffusion runtime behind KServe's v1 protocol: `POST /v1/models/{model}:predict` with
+ * `{"instances": [...]}` (https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol).
+ * Runtimes that know event streams tell their progress in one; all others answer in plain JSON.
+ */
+import { z } from 'zod'
+import { AppError, quote } from '../errors.ts'
+import { type PictureAnswer, readPictureAnswer } from './answer.ts'
+import {
+  type Answer,
+  createEndpoint,
+  type Endpoint,
+  type EndpointLimits,
+  mediaType,
+  plainText,
+  refused,
+  runtimeFailed,
+  runtimeUnavailable,
+} from './endpoint.ts'
+import { createEventStreamReader } from './event-stream.ts'
+import type { GenerationRequest } from './request.ts'
+import type { GeneratedImage, Runtime, StepProgress } from './runtime.ts'
+
+export interface KServeRuntimeOptions extends EndpointLimits {
+  /** The runtime's base URL, before `/v1/models`. */
+  readonly url: string
+  /** The model's name in that URL. */
+  readonly model: string
+}
+
+const CHECK_TIMEOUT_MS = 3000
+
+const predictions = z.object({
+  predictions: z.tuple(
+    [
+      z.object({
+        model_name: z.string().nullish(),
+        seed: z.number().nullish(),
+        num_inference_steps: z.number().nullish(),
+        inference_ms: z.number().nullish(),
+      }),
+    ],
+    z.unknown(),
+  ),
+})
+const progressEvent = z.object({ step: z.int().min(1), steps: z.int().min(1) })
+const errorEvent = z.object({ error: z.string(), code: z.string().optional() })
+
+/**
+ * A runtime behind KServe's v1 protocol. Limits: 5 s to connect, 60 s of silence within an event stream, 64 MiB an
+ * answer, 3 s for `check`. Generation itself has no time limit: aborting the signal closes the connection, which
+ * is what stops the runtime.
+ */
+export function createKServeRuntime({ url, model, ...limits }: KServeRuntimeOptions): Runtime {
+  const path = `/v1/models/${encodeURIComponent(model)}`
+  const endpoint = createEndpoint({
+    ...limits,
+    url,
+    notFound: `The diffusion runtime has no model named ${quote(model)}. Set the target's model (DIFFUSERS_MODEL_ID, or "model" in RUNTIMES) to the name that the runtime serves.`,
+  })
+
+  return {
+    async generate(request, { signal, onProgress, requestId }) {
+      signal.throwIfAborted()
+      const answer = await endpoint.send({
+        path: `${path}:predict`,
+        body: { instances: [request] },
+        accept: 'text/event-stream, application/json;q=0.9',
+        ...(requestId === undefined ? {} : { requestId }),
+        signal,
+      })
+      const json = await predictionsIn(answer, { endpoint, signal, onProgress })
+      return imageFrom(json, { request, model })
+    },
+
+    async check({ signal }) {
+      const timeout = AbortSignal.timeout(CHECK_TIMEOUT_MS)
+      const bounded = AbortSignal.any([signal, timeout])
+      try {
+        const answer = await endpoint.send({ path, accept: 'application/json', signal: bounded })
+        const { ready } = JSON.parse((await endpoint.readAll(answer, { signal: bounded })).toString('utf8'))
+        if (ready !== true) throw new Error(`ready is ${quote(ready)}`)
+      } catch (error) {
+        if (signal.aborted) throw signal.reason
+        if (error instanceof AppError && error.code === 'runtime_unavailable') throw error
+        throw runtimeUnavailable(error)
+      }
+    },
+
+    close: () => endpoint.close(),
+  }
+}
+
+interface PredictionsOptions {
+  readonly endpoint: Endpoint
+  readonly signal: AbortSignal
+  readonly onProgress: ((progress: StepProgress) => void) | undefined
+}
+
+/** The bytes of `{"predictions": [...]}`, whichever way they came. */
+async function predictionsIn(answer: Answer, options: PredictionsOptions): Promise<Buffer> {
+  const { endpoint, signal } = options
+  const type = mediaType(answer)
+  if (type === 'text/event-stream') return resultOf(answer, options)
+  if (type === 'application/json') return endpoint.readAll(answer, { signal })
+  answer.body.destroy()
+  throw runtimeFailed(`the answer has the type ${quote(type)}`)
+}
+
+async function resultOf(
+  answer: Answer,
+  { endpoint, signal, onProgress }: PredictionsOptions,
+): Promise<Buffer> {
+  let result: Buffer | undefined
+  const reader = createEventStreamReader({
+    onEvent({ event, data }) {
+      if (result) return
+      if (event === 'result') result = data
+      else if (event === 'error') throw errorFrom(data)
+      else if (event === 'progress' && onProgress) {
+        const { step, steps } = parse(progressEvent, data)
+        onProgress({ step, steps })
+      }
+    },
+  })
+  await endpoint.read(answer, {
+    signal,
+    idleTimeoutMs: endpoint.idleTimeoutMs,
+    onChunk: (chunk) => {
+      reader.feed(chunk)
+      return result !== undefined
+    },
+  })
+  if (!result) throw runtimeFailed('the event stream ended without a result')
+  return result
+}
+
+/** The codes are this server's own vocabulary, as far as the runtime can know it. */
+function errorFrom(data: Buffer): AppError {
+  const { error, code } = parse(errorEvent, data)
+  if (code === 'invalid_request') return refused(error)
+  if (code === 'runtime_unavailable' || code === 'overloaded') return runtimeUnavailable(error)
+  return runtimeFailed(`error event ${quote(code)}: ${plainText(error, 2000)}`)
+}
+
+function parse<Schema extends z.ZodType>(schema: Schema, data: Buffer): z.output<Schema> {
+  try {
+    return schema.parse(JSON.parse(data.toString('utf8')))
+  } catch (error) {
+    throw runtimeFailed(error)
+  }
+}
+
+function imageFrom(
+  json: Buffer,
+  { request, model }: { request: GenerationRequest; model: string },
+): GeneratedImage {
+  let picture: PictureAnswer
+  let first: z.output<typeof predictions>['predictions'][0]
+  try {
+    picture = readPictureAnswer(json, 'b64')
+    first = predictions.parse(picture.document).predictions[0]
+  } catch (error) {
+    throw runtimeFailed(error)
+  }
+  return {
+    png: picture.png,
+    width: picture.width,
+    height: picture.height,
+    seed: first.seed ?? request.seed,
+    model: plainText(first.model_name ?? model, 200),
+    ...(first.num_inference_steps == null ? {} : { steps: first.num_inference_steps }),
+    ...(first.inference_ms == null ? {} : { inferenceMs: first.inference_ms }),
+  }
+}

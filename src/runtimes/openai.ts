@@ -1,0 +1,79 @@
+/**
+ * Client of a runtime behind OpenAI's image API, `POST /v1/images/generations`, as vLLM-Omni, SGLang diffusion and
+ * LocalAI serve it: with `negative_prompt`, `num_inference_steps`, `guidance_scale` and `seed` besides OpenAI's own
+ * fields. None of them reports steps.
+ */
+import { z } from 'zod'
+import { type PictureAnswer, readPictureAnswer } from './answer.ts'
+import { createEndpoint, type EndpointLimits, mediaType, runtimeFailed } from './endpoint.ts'
+import type { Runtime } from './runtime.ts'
+
+export interface OpenAIRuntimeOptions extends EndpointLimits {
+  /** The runtime's base URL, before `/v1/images/generations`. */
+  readonly url: string
+  readonly model: string
+  /** Sent as a bearer token. */
+  readonly apiKey?: string
+}
+
+/** SGLang tells how long it took. */
+const generation = z.object({ data: z.array(z.unknown()).length(1), inference_time_s: z.number().nullish() })
+
+/** A runtime behind OpenAI's image API; limits as `createKServeRuntime`. */
+export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRuntimeOptions): Runtime {
+  const endpoint = createEndpoint({
+    ...limits,
+    url,
+    ...(apiKey === undefined ? {} : { apiKey }),
+    notFound: `The diffusion runtime knows no image generation for model "${model}". Check the target's url and model in RUNTIMES.`,
+  })
+
+  return {
+    async generate(request, { signal, requestId }) {
+      signal.throwIfAborted()
+      const { width, height, ...parameters } = request
+      const answer = await endpoint.send({
+        path: '/v1/images/generations',
+        body: {
+          ...parameters,
+          model,
+          n: 1,
+          response_format: 'b64_json',
+          ...(width === undefined || height === undefined ? {} : { size: `${width}x${height}` }),
+        },
+        accept: 'application/json',
+        ...(requestId === undefined ? {} : { requestId }),
+        signal,
+      })
+      const type = mediaType(answer)
+      const bytes = await endpoint.readAll(answer, { signal })
+      if (type !== 'application/json') throw runtimeFailed(`content type ${type}`)
+      const { document, png, ...size } = pictureIn(bytes)
+      const parsed = generation.safeParse(document)
+      if (!parsed.success) throw runtimeFailed(parsed.error)
+      const { inference_time_s } = parsed.data
+      return {
+        png,
+        ...size,
+        seed: request.seed,
+        model,
+        ...(inference_time_s == null ? {} : { inferenceMs: Math.round(inference_time_s * 1000) }),
+      }
+    },
+
+    async check({ signal }) {
+      const answer = await endpoint.send({ path: '/v1/models', accept: 'application/json', signal })
+      await endpoint.readAll(answer, { signal })
+    },
+
+    close: () => endpoint.close(),
+  }
+}
+
+function pictureIn(bytes: Buffer): PictureAnswer {
+  try {
+    return readPictureAnswer(bytes, 'b64_json')
+  } catch (error) {
+    throw runtimeFailed(error)
+  }
+}

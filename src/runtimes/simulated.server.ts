@@ -1,0 +1,143 @@
+/**
+ * The simulated runtime behind the protocol of the real one: KServe's v1 predict, plain or as an event stream, and
+ * the health routes of v1 and v2.
+ */
+import { type Context, Hono } from 'hono'
+import { streamSSE } from 'hono/streaming'
+import { z } from 'zod'
+import { AppError, toAppError } from '../errors.ts'
+import { imageRequest } from './request.ts'
+import type { GeneratedImage, StepProgress } from './runtime.ts'
+import { createSimulatedRuntime, SIMULATED_MODEL, type SimulatedOptions } from './simulated.ts'
+
+const MAX_INSTANCES = 8
+const KEEP_ALIVE_MS = 10_000
+const SEED_RANGE = 2 ** 32
+
+const predictRequest = z.strictObject({
+  instances: z
+    .array(imageRequest.omit({ model: true }))
+    .min(1)
+    .max(MAX_INSTANCES),
+})
+type Instance = z.output<typeof predictRequest>['instances'][number]
+
+/** What the runtime did since it started; tests see here that a cancel arrived. */
+export interface SimulatedStats {
+  started: number
+  finished: number
+  failed: number
+  aborted: number
+  running: number
+  steps: number
+}
+
+/** The routes of a simulated runtime that serves one model under this name. */
+export function createSimulatedServer(options: SimulatedOptions & { readonly modelName: string }): Hono {
+  const { modelName, ...behaviour } = options
+  const runtime = createSimulatedRuntime(behaviour)
+  const stats: SimulatedStats = { started: 0, finished: 0, failed: 0, aborted: 0, running: 0, steps: 0 }
+  const model = { name: modelName, ready: true }
+
+  /** Makes all instances, one after the other, as the real runtime does. */
+  async function predict(
+    instances: readonly Instance[],
+    {
+      signal,
+      onProgress,
+    }: { signal: AbortSignal; onProgress?: (instance: number, progress: StepProgress) => void },
+  ) {
+    stats.started += 1
+    stats.running += 1
+    try {
+      const predictions = []
+      for (const [index, instance] of instances.entries()) {
+        const request = { seed: Math.floor(Math.random() * SEED_RANGE), ...withoutUndefined(instance) }
+        const image = await runtime.generate(request, {
+          signal,
+          onProgress(progress) {
+            stats.steps += 1
+            onProgress?.(index, progress)
+          },
+        })
+        predictions.push(predictionOf(instance, image))
+      }
+      stats.finished += 1
+      return { predictions }
+    } catch (error) {
+      stats[signal.aborted ? 'aborted' : 'failed'] += 1
+      throw error
+    } finally {
+      stats.running -= 1
+    }
+  }
+
+  const app = new Hono()
+    .get('/health', (c) => c.json({ status: 'ok' }))
+    .get('/stats', (c) => c.json(stats))
+    .get('/v1/models', (c) => c.json({ models: [modelName] }))
+    .get('/v2/health/live', (c) => c.json({ live: true }))
+    .get('/v2/health/ready', (c) => c.json({ ready: true }))
+    .get('/v1/models/:model', (c) => (c.req.param('model') === modelName ? c.json(model) : unknownModel(c)))
+
+  app.post('/v1/models/:action', async (c) => {
+    if (c.req.param('action') !== `${modelName}:predict`) return unknownModel(c)
+    const body = await c.req.json().catch(() => undefined)
+    const parsed = predictRequest.safeParse(body)
+    if (!parsed.success) {
+      const [issue] = parsed.error.issues
+      return c.json({ error: `${issue?.path.join('.') || 'body'}: ${issue?.message}` }, 400)
+    }
+    const { instances } = parsed.data
+    const gone = new AbortController()
+    c.req.raw.signal.addEventListener('abort', () =>
+      gone.abort(new AppError('cancelled', 'The caller left.')),
+    )
+    if (!c.req.header('accept')?.includes('text/event-stream'))
+      return c.json(await predict(instances, { signal: gone.signal }))
+    return streamSSE(c, async (events) => {
+      events.onAbort(() => gone.abort(new AppError('cancelled', 'The caller left.')))
+      const send = (event: string, data: unknown) => events.writeSSE({ event, data: JSON.stringify(data) })
+      const keepAlive = setInterval(() => void events.write(': keep-alive\n\n'), KEEP_ALIVE_MS)
+      try {
+        const onProgress = (instance: number, progress: StepProgress) =>
+          void send('progress', { instance, ...progress })
+        await send('result', await predict(instances, { signal: gone.signal, onProgress }))
+      } catch (error) {
+        const { code, message } = toAppError(error)
+        await send('error', { error: message, code })
+      } finally {
+        clearInterval(keepAlive)
+      }
+    })
+  })
+
+  app.onError((thrown, c) => {
+    const error = toAppError(thrown)
+    if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
+    return c.json({ error: error.message }, error.code === 'runtime_unavailable' ? 503 : 500)
+  })
+
+  return app
+}
+
+const unknownModel = (c: Context) =>
+  c.json({ error: 'There is no such model here; GET /v1/models lists them.' }, 404)
+
+function predictionOf(instance: Instance, image: GeneratedImage) {
+  const { png, seed, steps, inferenceMs } = image
+  return {
+    model_name: SIMULATED_MODEL,
+    prompt: instance.prompt,
+    image: { format: 'PNG', b64: Buffer.from(png.buffer, png.byteOffset, png.byteLength).toString('base64') },
+    seed,
+    num_inference_steps: steps,
+    inference_ms: inferenceMs,
+  }
+}
+
+type Defined<T> = { [Key in keyof T]: Exclude<T[Key], undefined> }
+
+function withoutUndefined<T extends object>(value: T): Defined<T> {
+  return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== undefined)) as Defined<T>
+}

@@ -1,0 +1,141 @@
+/**
+ * A runtime without a model: draws a landscape that says it is simulated, and takes the time it is told. The same
+ * request gives the same bytes on every engine. It can fail, stall and be full on demand, for tests and load tests.
+ */
+import { createHash } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { z } from 'zod'
+import { AppError } from '../errors.ts'
+import { paintLandscape } from './landscape.ts'
+import { encodePng } from './png.ts'
+import type { Runtime } from './runtime.ts'
+
+const DEFAULT_SIDE = 512
+const DEFAULT_STEPS = 20
+const DEFAULT_GUIDANCE = 7.5
+/** The model's name in every answer. */
+export const SIMULATED_MODEL = 'simulated'
+
+/** How a simulated runtime behaves. */
+export const simulatedOptions = z.strictObject({
+  msPerStep: z.number().min(0).max(60_000).default(20).describe('Milliseconds that a step takes.'),
+  failEvery: z.int().min(1).optional().describe('Every n-th generation fails half-way.'),
+  stallEvery: z.int().min(1).optional().describe('Every n-th generation never ends by itself.'),
+  imageBytes: z
+    .int()
+    .min(0)
+    .max(32 * 2 ** 20)
+    .default(0)
+    .describe('Pictures are padded to at least so many bytes.'),
+  concurrency: z.int().min(1).optional().describe('Generations at once; more wait. Absent: no limit.'),
+  queue: z.int().min(0).default(8).describe('Generations that may wait where concurrency is limited.'),
+})
+
+export type SimulatedOptions = z.output<typeof simulatedOptions>
+
+/** A simulated runtime. It is always ready. */
+export function createSimulatedRuntime(options: SimulatedOptions): Runtime {
+  const { msPerStep, failEvery, stallEvery, imageBytes } = options
+  const slots = createSlots({
+    concurrency: options.concurrency ?? Number.POSITIVE_INFINITY,
+    queue: options.queue,
+  })
+  let calls = 0
+
+  return {
+    async generate(request, { signal, onProgress }) {
+      signal.throwIfAborted()
+      calls += 1
+      const call = calls
+      const width = request.width ?? DEFAULT_SIDE
+      const height = request.height ?? DEFAULT_SIDE
+      const steps = request.num_inference_steps ?? DEFAULT_STEPS
+      const release = await slots.take(signal)
+      try {
+        const startedAt = performance.now()
+        for (let step = 1; step <= steps; step += 1) {
+          await pause(msPerStep, signal)
+          onProgress?.({ step, steps })
+          if (step < steps / 2) continue
+          if (failEvery && call % failEvery === 0)
+            throw new AppError(
+              'runtime_failed',
+              'The simulated runtime failed, as it was told to (failEvery).',
+            )
+          if (stallEvery && call % stallEvery === 0) await pause(2 ** 30, signal)
+        }
+        const pixels = await paintLandscape({
+          prompt: request.prompt,
+          negativePrompt: request.negative_prompt ?? '',
+          seed: request.seed,
+          width,
+          height,
+          steps,
+          guidance: request.guidance_scale ?? DEFAULT_GUIDANCE,
+        })
+        const png = await encodePng({
+          width,
+          height,
+          pixels,
+          channels: 3,
+          ...(imageBytes > 0 ? { padding: noise(imageBytes, request.seed) } : {}),
+        })
+        const inferenceMs = Math.round(performance.now() - startedAt)
+        return { png, width, height, seed: request.seed, model: SIMULATED_MODEL, steps, inferenceMs }
+      } finally {
+        release()
+      }
+    },
+    async check() {},
+    async close() {},
+  }
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal }).catch(() => {})
+  signal.throwIfAborted()
+}
+
+/** Bytes that differ from seed to seed, so that no two pictures are the same. */
+function noise(bytes: number, seed: number): Uint8Array {
+  const block = createHash('shake256', { outputLength: 2 ** 16 })
+    .update(String(seed))
+    .digest()
+  return Buffer.alloc(bytes, block)
+}
+
+/** Slots in order of arrival, with a bound on who waits. */
+function createSlots({ concurrency, queue }: { concurrency: number; queue: number }) {
+  let taken = 0
+  const waiting: (() => void)[] = []
+  const release = () => {
+    // A slot that somebody waits for changes hands without becoming free in between.
+    const next = waiting.shift()
+    if (next) next()
+    else taken -= 1
+  }
+  return {
+    /** Resolves with what gives the slot back. @throws AppError `runtime_unavailable`, or the signal's reason. */
+    async take(signal: AbortSignal): Promise<() => void> {
+      if (taken >= concurrency) {
+        if (waiting.length >= queue)
+          throw new AppError(
+            'runtime_unavailable',
+            'The simulated runtime is full. Please try again in a second.',
+            {
+              retryAfterSeconds: 1,
+            },
+          )
+        await new Promise<void>((resolve, reject) => {
+          waiting.push(resolve)
+          signal.addEventListener('abort', () => {
+            const place = waiting.indexOf(resolve)
+            if (place >= 0) waiting.splice(place, 1)
+            reject(signal.reason)
+          })
+        })
+      } else taken += 1
+      return release
+    },
+  }
+}

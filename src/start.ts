@@ -1,0 +1,46 @@
+/** What every entry does first: answer --help, read the configuration, or say what is wrong with it. */
+import { type Config, ConfigError, configHelp, loadConfig } from './config.ts'
+
+/** Exit status for a configuration that cannot work (BSD's EX_CONFIG is not used: 2 is what shells know). */
+const EXIT_CONFIG = 2
+
+/** The configuration of this process; ends the process for `--help` and for a wrong environment. */
+export function configOrExit({ args }: { args: readonly string[] }): Config {
+  if (args.includes('--help') || args.includes('-h')) {
+    process.stdout.write(configHelp())
+    process.exit(0)
+  }
+  if (args.length > 0) {
+    process.stderr.write(
+      `Unknown argument ${args[0]}: the server is configured by environment variables; try --help.\n`,
+    )
+    process.exit(EXIT_CONFIG)
+  }
+  try {
+    return loadConfig(process.env)
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    process.stderr.write(`${error.message}\nRun with --help for the table of variables.\n`)
+    process.exit(EXIT_CONFIG)
+  }
+}
+
+/** Ends the process with a sentence instead of a stack trace. */
+export function exitWith(sentence: string): never {
+  process.stderr.write(`${sentence}\n`)
+  process.exit(1)
+}
+
+/** Calls `stop` at the first SIGTERM or SIGINT; a second one ends the process at once. */
+export function onStopSignal(stop: () => Promise<void>): void {
+  let stopping = false
+  for (const signal of ['SIGTERM', 'SIGINT'] as const)
+    process.on(signal, () => {
+      if (stopping) process.exit(130)
+      stopping = true
+      void stop().then(
+        () => process.exit(0),
+        (error) => exitWith(`Shutting down failed: ${error}`),
+      )
+    })
+}

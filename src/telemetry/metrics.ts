@@ -1,0 +1,83 @@
+/** Prometheus metrics. No caller, prompt or id ever becomes a label: the sets of label values are bounded. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+
+/** Seconds: from a cached answer to a generation of 15 minutes. */
+const JOB_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 900]
+const HTTP_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 20, 60]
+
+/** What the queue looks like now, per target; read when the metrics are scraped. */
+export interface QueueSample {
+  readonly target: string
+  readonly queued: number
+  readonly running: number
+}
+
+export type Metrics = ReturnType<typeof createMetrics>
+
+/** The server's metrics in a registry of their own. */
+export function createMetrics() {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  const registers = [registry]
+  return {
+    registry,
+    httpRequests: new Counter({
+      name: 'diffusers_mcp_http_requests_total',
+      help: 'HTTP requests by route, method and status.',
+      labelNames: ['route', 'method', 'status'],
+      registers,
+    }),
+    httpSeconds: new Histogram({
+      name: 'diffusers_mcp_http_request_seconds',
+      help: 'Time to the response headers, by route.',
+      labelNames: ['route'],
+      buckets: HTTP_SECONDS,
+      registers,
+    }),
+    toolCalls: new Counter({
+      name: 'diffusers_mcp_tool_calls_total',
+      help: 'Tool calls by tool and outcome: ok or an error code.',
+      labelNames: ['tool', 'outcome'],
+      registers,
+    }),
+    jobsEnded: new Counter({
+      name: 'diffusers_mcp_jobs_total',
+      help: 'Ended jobs by target and state.',
+      labelNames: ['target', 'state'],
+      registers,
+    }),
+    jobsRefused: new Counter({
+      name: 'diffusers_mcp_jobs_refused_total',
+      help: 'Generations refused at admission, by target and error code.',
+      labelNames: ['target', 'reason'],
+      registers,
+    }),
+    queueSeconds: new Histogram({
+      name: 'diffusers_mcp_job_queue_seconds',
+      help: 'Time from admission to the start of the generation.',
+      labelNames: ['target'],
+      buckets: JOB_SECONDS,
+      registers,
+    }),
+    serviceSeconds: new Histogram({
+      name: 'diffusers_mcp_job_service_seconds',
+      help: 'Time from the start of a generation to its stored picture; succeeded jobs only.',
+      labelNames: ['target'],
+      buckets: JOB_SECONDS,
+      registers,
+    }),
+    /** Lets the gauges of queue and concurrency read their values at each scrape. */
+    observeQueue(sample: () => readonly QueueSample[]) {
+      for (const field of ['queued', 'running'] as const)
+        new Gauge({
+          name: `diffusers_mcp_jobs_${field}`,
+          help: `Jobs that are ${field} now.`,
+          labelNames: ['target'],
+          registers,
+          collect() {
+            for (const { target, ...counts } of sample()) this.set({ target }, counts[field])
+          },
+        })
+    },
+  }
+}

@@ -1,0 +1,177 @@
+/** The one flat shape in which a generation is answered, finished or not, and how a picture is shown to MCP hosts. */
+import { z } from 'zod'
+import { AppError } from '../../errors.ts'
+import type { ImageStore } from '../../images/image.ts'
+import type { Links } from '../../images/links.ts'
+import { makePreview } from '../../images/preview.ts'
+import type { Job } from '../../jobs/job.ts'
+import type { ContentBlock, ToolProgress, ToolResult } from '../tool.ts'
+
+/** Longest side of a preview, in pixels. */
+const PREVIEW_MAX_SIDE = 1024
+
+/** Picture and handle alike: only `state` and the job's id are always there. */
+export const imageAnswer = z.object({
+  state: z.enum(['queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired']),
+  job_id: z.string().describe('The handle: get_image_job and cancel_image_job take it.'),
+  image_id: z.string().optional().describe('Read the picture as the resource image://{image_id}.'),
+  prompt: z.string().optional(),
+  seed: z.int().optional(),
+  width: z.int().optional().describe('Pixels.'),
+  height: z.int().optional().describe('Pixels.'),
+  steps: z.int().optional().describe('Denoising steps.'),
+  step: z.int().optional().describe('Steps done, while running.'),
+  position: z.int().optional().describe('Place in the queue, while queued: 1 is next.'),
+  model: z.string().optional().describe('The model that made the picture.'),
+  target: z.string().optional().describe("The target's name, as list_image_models gives it."),
+  queued_ms: z.number().optional().describe('Time in the queue, in milliseconds.'),
+  inference_ms: z.number().optional().describe('Time in the runtime, in milliseconds.'),
+  url: z.string().optional().describe('A signed link to the picture that needs no token until expires_at.'),
+  expires_at: z.string().optional().describe('When the picture is deleted.'),
+  error: z
+    .object({ code: z.string(), message: z.string(), retry_after_seconds: z.int().optional() })
+    .optional()
+    .describe('Why there is no picture.'),
+})
+
+export type ImageAnswer = z.output<typeof imageAnswer>
+
+/** A job in the flat shape. `link` makes the picture's link of its id and expiry. */
+export function describeJob(
+  job: Job,
+  link: (image: { id: string; expiresAt: string }) => string | undefined,
+): ImageAnswer {
+  const { image, progress, request } = job
+  const url = image && link({ id: image.id, expiresAt: image.expires_at })
+  return compact({
+    state: job.state,
+    job_id: job.id,
+    image_id: image?.id,
+    prompt: image?.prompt,
+    seed: image?.seed ?? request.seed,
+    width: image?.width ?? request.width,
+    height: image?.height ?? request.height,
+    steps: image?.num_inference_steps ?? progress?.steps ?? request.num_inference_steps,
+    step: image ? undefined : progress?.step,
+    position: job.position,
+    model: image?.model,
+    target: job.target,
+    queued_ms: job.startedAt === undefined ? undefined : job.startedAt - job.createdAt,
+    inference_ms: image?.inference_ms,
+    url,
+    expires_at: image?.expires_at,
+    error: job.error,
+  })
+}
+
+/** The object without its undefined members. */
+function compact<T extends object>(value: T): { [Key in keyof T]: Exclude<T[Key], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== undefined)) as never
+}
+
+/** A job's state in words, and a number that only grows: 0 to 1 while queued, then the steps. */
+export function createProgress(): (job: Job) => ToolProgress | undefined {
+  let told = 0
+  let queuedTold = 0
+  let last = ''
+  return (job) => {
+    const { state, position, progress } = job
+    const message =
+      state === 'queued'
+        ? `In the queue${position ? `, position ${position}` : ''}`
+        : state === 'running'
+          ? progress
+            ? `Step ${progress.step} of ${progress.steps}`
+            : 'Started'
+          : ''
+    if (message === '' || message === last) return undefined
+    last = message
+    queuedTold += 1
+    told = Math.max(told, progress && state === 'running' ? progress.step : 1 - 1 / (queuedTold + 1))
+    return { progress: told, message, ...(progress ? { total: progress.steps } : {}) }
+  }
+}
+
+/** Throws what a job without a picture has to say; returns quietly otherwise. @throws AppError */
+export function throwIfFailed(job: Job): void {
+  if (!job.error) return
+  const { code, message, retry_after_seconds } = job.error
+  throw new AppError(
+    code,
+    message,
+    retry_after_seconds === undefined ? {} : { retryAfterSeconds: retry_after_seconds },
+  )
+}
+
+export interface AnswerParts {
+  readonly images: ImageStore
+  readonly links: Links
+  /** PNGs above this many bytes are shown as a preview. */
+  readonly inlineMaxBytes: number
+}
+
+/**
+ * A finished job as an MCP result: the picture inline when it fits, else a WebP preview, and a link in both cases.
+ * @throws AppError `not_found` when the picture is gone by now.
+ */
+export async function pictureResult(job: Job, parts: AnswerParts): Promise<ToolResult<ImageAnswer>> {
+  const stored = await parts.images.get(job.imageId)
+  if (!stored)
+    throw new AppError(
+      'not_found',
+      `The picture of job ${job.id} has expired; generate it again with seed ${job.request.seed}.`,
+    )
+  const { record, png } = stored
+  const structured = describeJob(job, parts.links.absolute)
+  const inline = png.byteLength <= parts.inlineMaxBytes
+  const shown = inline
+    ? { bytes: png, media_type: record.media_type }
+    : await previewOf(png, parts.inlineMaxBytes)
+  return {
+    structured,
+    content: [
+      { type: 'text', text: pictureText(structured, { inline, shown: shown !== undefined }) },
+      ...(shown ? [{ type: 'image' as const, data: base64(shown.bytes), mimeType: shown.media_type }] : []),
+      {
+        type: 'resource_link',
+        uri: structured.url ?? `image://${record.id}`,
+        name: `${record.id}.png`,
+        title: record.prompt.slice(0, 80),
+        mimeType: record.media_type,
+        size: record.bytes,
+      },
+    ],
+  }
+}
+
+/** A preview, or nothing where not even the smallest one fits: the link is in the result in any case. */
+async function previewOf(png: Uint8Array, maxBytes: number) {
+  try {
+    return await makePreview(png, { maxSide: PREVIEW_MAX_SIDE, maxBytes })
+  } catch (error) {
+    if (error instanceof AppError && error.code === 'too_large') return undefined
+    throw error
+  }
+}
+
+const base64 = ({ buffer, byteOffset, byteLength }: Uint8Array) =>
+  Buffer.from(buffer, byteOffset, byteLength).toString('base64')
+
+function pictureText(answer: ImageAnswer, { inline, shown }: { inline: boolean; shown: boolean }): string {
+  const size = `${answer.width}x${answer.height}`
+  const steps = answer.steps === undefined ? '' : `, ${answer.steps} steps`
+  const how = inline ? '' : shown ? ' Shown as a smaller preview.' : ' Too large to be shown here.'
+  const where = answer.url ? ` Full picture until ${answer.expires_at}: ${answer.url}` : ''
+  return `Picture ${answer.image_id}: ${size}, seed ${answer.seed}${steps}, model ${answer.model}.${how}${where}`
+}
+
+/** A job that is not finished, as an MCP result that tells how to go on. */
+export function handleResult(job: Job, parts: Pick<AnswerParts, 'links'>): ToolResult<ImageAnswer> {
+  const structured = describeJob(job, parts.links.absolute)
+  const where =
+    job.state === 'queued'
+      ? `waiting in the queue${job.position ? ` at position ${job.position}` : ''}`
+      : `being made${job.progress ? ` (step ${job.progress.step} of ${job.progress.steps})` : ''}`
+  const text = `The picture is not ready yet: it is ${where}. Call get_image_job with job_id "${job.id}" to wait for it; it keeps being made meanwhile. Do not call generate_image again for it.`
+  return { structured, content: [{ type: 'text', text }] as ContentBlock[] }
+}

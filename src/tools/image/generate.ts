@@ -1,0 +1,52 @@
+import { hasEnded, type Jobs } from '../../jobs/job.ts'
+import { followJob } from '../../jobs/wait.ts'
+import { imageRequest } from '../../runtimes/request.ts'
+import { defineTool } from '../tool.ts'
+import {
+  type AnswerParts,
+  createProgress,
+  handleResult,
+  imageAnswer,
+  pictureResult,
+  throwIfFailed,
+} from './answer.ts'
+
+/** `generate_image`: a picture, or within the wait budget (milliseconds) a handle to it. */
+export function generateImage(parts: AnswerParts & { readonly jobs: Jobs; readonly waitBudgetMs: number }) {
+  return defineTool({
+    name: 'generate_image',
+    title: 'Generate an image',
+    description:
+      'Makes a picture from a text prompt. Returns the picture; when it takes longer than this call may wait, ' +
+      'returns state "queued" or "running" with a job_id instead: pass that to get_image_job.',
+    annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
+    input: imageRequest,
+    output: imageAnswer,
+    slow: true,
+    async run(request, { caller, signal, requestId, deadlineMs, idempotencyKey, onProgress }) {
+      const waiter = await parts.jobs.submit(request, caller, {
+        requestId,
+        ...(deadlineMs === undefined ? {} : { deadlineMs }),
+        ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+      })
+      const progressOf = createProgress()
+      try {
+        const job = await followJob({
+          watch: waiter.watch,
+          budgetMs: parts.waitBudgetMs,
+          signal,
+          onChange(now) {
+            const progress = onProgress && progressOf(now)
+            if (progress) onProgress(progress)
+          },
+        })
+        throwIfFailed(job)
+        if (hasEnded(job)) return await pictureResult(job, parts)
+        await waiter.detach()
+        return handleResult(job, parts)
+      } finally {
+        await waiter.leave()
+      }
+    },
+  })
+}

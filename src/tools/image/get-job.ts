@@ -1,0 +1,49 @@
+import { z } from 'zod'
+import { hasEnded, type Jobs } from '../../jobs/job.ts'
+import { followJob } from '../../jobs/wait.ts'
+import { defineTool } from '../tool.ts'
+import {
+  type AnswerParts,
+  createProgress,
+  handleResult,
+  imageAnswer,
+  pictureResult,
+  throwIfFailed,
+} from './answer.ts'
+
+/** The argument of the tools that take a handle. */
+export const jobHandle = {
+  job_id: z.string().min(1).max(100).describe('The job_id that generate_image returned.'),
+}
+
+/** `get_image_job`: waits for a handle's picture within the wait budget (milliseconds). Closing it cancels nothing. */
+export function getImageJob(parts: AnswerParts & { readonly jobs: Jobs; readonly waitBudgetMs: number }) {
+  return defineTool({
+    name: 'get_image_job',
+    title: 'Get an image by its job',
+    description:
+      'Waits for the picture of a job_id that generate_image returned, and returns it, or the state so far. ' +
+      'Waiting or giving up does not affect the job.',
+    annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
+    input: z.strictObject({
+      ...jobHandle,
+      wait: z.boolean().default(true).describe('false: answer at once with the state so far.'),
+    }),
+    output: imageAnswer,
+    slow: true,
+    async run({ job_id, wait }, { caller, signal, onProgress }) {
+      const progressOf = createProgress()
+      const job = await followJob({
+        watch: (over) => parts.jobs.watch(job_id, caller, over),
+        budgetMs: wait ? parts.waitBudgetMs : 0,
+        signal,
+        onChange(now) {
+          const progress = onProgress && progressOf(now)
+          if (progress) onProgress(progress)
+        },
+      })
+      throwIfFailed(job)
+      return hasEnded(job) ? await pictureResult(job, parts) : handleResult(job, parts)
+    },
+  })
+}

@@ -1,0 +1,190 @@
+/** MCP in both protocol eras, over HTTP and stdio: protocol in, tool call out. */
+import {
+  type AuthInfo,
+  createMcpHandler,
+  type McpRequestContext,
+  ProtocolError,
+  ProtocolErrorCode,
+  ResourceNotFoundError,
+  Server,
+  type ServerContext,
+} from '@modelcontextprotocol/server'
+import { z } from 'zod'
+import { ANONYMOUS, type Caller } from '../auth/caller.ts'
+import { AppError, toAppError } from '../errors.ts'
+import type { ImageStore } from '../images/image.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { imageTemplate, listImageResources, readImageResource } from '../tools/image/resource.ts'
+import { getPrompt, PROMPTS } from '../tools/prompts.ts'
+import { idempotencyKeySchema, parseInput, type ToolCaller, type ToolContext } from '../tools/tool.ts'
+
+/** Prefix of this product's own `_meta` keys. */
+const META = 'io.github.diffusers-mcp'
+
+/** Proxies and hosts drop streams that are silent for long; milliseconds. */
+const KEEP_ALIVE_MS = 15_000
+
+/** Lists change only when the server restarts with another configuration; milliseconds. */
+const LIST_TTL_MS = 60_000
+
+export interface McpParts {
+  readonly toolCaller: ToolCaller
+  readonly images: ImageStore
+  readonly version: string
+  readonly log: Logger
+}
+
+/**
+ * A factory of protocol servers, one per HTTP request or stdio connection. The SDK's low-level `Server` is used,
+ * because validation, error codes and schemas are the tools' own and are prepared once, not per request.
+ */
+export function createMcpServerFactory(parts: McpParts): (context: McpRequestContext) => Server {
+  const { toolCaller, images, version } = parts
+  const tools = [...toolCaller.tools.values()].map(({ listing }) => listing)
+
+  return ({ authInfo }) => {
+    // On stdio there is no authentication: whoever started the process is the caller.
+    const { caller, requestId } = (authInfo?.extra as Asking | undefined) ?? { caller: ANONYMOUS }
+    const server = new Server(
+      { name: 'diffusers-mcp', title: 'Diffusers MCP', version },
+      {
+        capabilities: { tools: {}, resources: {}, prompts: {} },
+        instructions:
+          'Makes pictures from text with generate_image. A picture that takes long is answered with a job_id: wait for it with get_image_job.',
+        cacheHints: {
+          'tools/list': { ttlMs: LIST_TTL_MS, cacheScope: 'public' },
+          'prompts/list': { ttlMs: LIST_TTL_MS, cacheScope: 'public' },
+          'resources/templates/list': { ttlMs: LIST_TTL_MS, cacheScope: 'public' },
+        },
+      },
+    )
+    server.setRequestHandler('tools/list', () => ({ tools: tools as never }))
+    server.setRequestHandler('tools/call', async ({ params }, context) => {
+      if (!toolCaller.tools.has(params.name))
+        throw new ProtocolError(
+          ProtocolErrorCode.InvalidParams,
+          `There is no tool ${JSON.stringify(params.name)}; tools/list names them.`,
+        )
+      try {
+        const result = await toolCaller.call(
+          params.name,
+          params.arguments,
+          toolContext(context, caller, requestId),
+        )
+        return { content: [...result.content], structuredContent: result.structured }
+      } catch (error) {
+        return errorResult(toAppError(error))
+      }
+    })
+    server.setRequestHandler('resources/templates/list', () => ({ resourceTemplates: [imageTemplate] }))
+    server.setRequestHandler('resources/list', async () => ({
+      resources: await listImageResources({ images, caller }),
+    }))
+    server.setRequestHandler('resources/read', async ({ params }) => {
+      const content = await readImageResource({ images, caller, uri: params.uri })
+      if (!content) throw new ResourceNotFoundError(params.uri)
+      return { contents: [content] }
+    })
+    server.setRequestHandler('prompts/list', () => ({ prompts: PROMPTS }))
+    server.setRequestHandler('prompts/get', ({ params }) => {
+      const prompt = asProtocolError(() => getPrompt(params.name, params.arguments))
+      if (!prompt)
+        throw new ProtocolError(
+          ProtocolErrorCode.InvalidParams,
+          `There is no prompt ${JSON.stringify(params.name)}.`,
+        )
+      return prompt
+    })
+    return server
+  }
+}
+
+/** `/mcp`: takes the parsed body, because it was bounded and checked before. */
+export interface McpEndpoint {
+  fetch(request: Request, options: { body: unknown; caller: Caller; requestId: string }): Promise<Response>
+  close(): Promise<void>
+}
+
+/** The Streamable HTTP endpoint. Slow tools answer over a stream at once, so that it can be kept alive. */
+export function createMcpEndpoint(parts: McpParts): McpEndpoint {
+  const factory = createMcpServerFactory(parts)
+  const onerror = (error: Error) => parts.log.debug({ event: 'mcp', message: error.message })
+  const make = (responseMode: 'sse' | 'auto') =>
+    createMcpHandler(factory, { responseMode, keepAliveMs: KEEP_ALIVE_MS, onerror })
+  const streamed = make('sse')
+  const plain = make('auto')
+  return {
+    async fetch(request, { body, caller, requestId }) {
+      if (Array.isArray(body))
+        throw new AppError(
+          'invalid_request',
+          'JSON-RPC batches are not accepted: send one message per request.',
+        )
+      // The header must agree with the body in the current era, else the handler refuses the request.
+      const slow = parts.toolCaller.tools.get(request.headers.get('mcp-name') ?? '')?.slow ?? false
+      const authInfo: AuthInfo = { token: '', clientId: caller.id, scopes: [], extra: { caller, requestId } }
+      return await (slow ? streamed : plain).fetch(request, { parsedBody: body, authInfo })
+    },
+    async close() {
+      await Promise.all([streamed.close(), plain.close()])
+    },
+  }
+}
+
+/** What the HTTP endpoint knows of a request, on its way through the SDK. */
+interface Asking {
+  readonly caller: Caller
+  readonly requestId?: string
+}
+
+const DEADLINE = `${META}/deadlineMs`
+const IDEMPOTENCY_KEY = `${META}/idempotencyKey`
+const ownMeta = z.object({
+  [DEADLINE]: z.int().min(1).max(86_400_000).optional(),
+  [IDEMPOTENCY_KEY]: idempotencyKeySchema.optional(),
+})
+
+function toolContext(context: ServerContext, caller: Caller, requestId: string | undefined): ToolContext {
+  const { _meta, signal, id, notify } = context.mcpReq
+  const { [DEADLINE]: deadlineMs, [IDEMPOTENCY_KEY]: idempotencyKey } = parseInput(ownMeta, _meta ?? {}) as {
+    [DEADLINE]?: number
+    [IDEMPOTENCY_KEY]?: string
+  }
+  const progressToken = _meta?.progressToken
+  return {
+    caller,
+    signal,
+    requestId: requestId ?? String(id),
+    ...(deadlineMs === undefined ? {} : { deadlineMs }),
+    ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+    ...(progressToken === undefined
+      ? {}
+      : {
+          onProgress: (progress) => {
+            // A caller that is gone cannot be told; the call's own signal ends the work.
+            notify({ method: 'notifications/progress', params: { progressToken, ...progress } }).catch(
+              () => {},
+            )
+          },
+        }),
+  }
+}
+
+/** A failure as tool result. No structured content: older SDKs validate it against the output schema and throw. */
+function errorResult(error: AppError) {
+  const { code, message, retry_after_seconds } = error.toPublic()
+  const retry = retry_after_seconds === undefined ? '' : ` Retry after ${retry_after_seconds} s.`
+  return {
+    isError: true,
+    content: [{ type: 'text' as const, text: `${code}: ${message}${retry}` }],
+    _meta: { [`${META}/error`]: error.toPublic() },
+  }
+}
+
+function asProtocolError<T>(make: () => T): T {
+  try {
+    return make()
+  } catch (error) {
+    throw new ProtocolError(ProtocolErrorCode.InvalidParams, toAppError(error).message)
+  }
+}

@@ -1,0 +1,90 @@
+/** Whether this server should get traffic: starting, draining, and the state of what it depends on. */
+import type { Logger } from '../telemetry/log.ts'
+
+/** How long an answer of a dependency is trusted, and how long one may take, in milliseconds. */
+const FRESH_MS = 5000
+const CHECK_TIMEOUT_MS = 3000
+
+/** Something the server needs. */
+export interface Dependency {
+  readonly name: string
+  /** The toolset that is of no use without any of its dependencies. */
+  readonly toolset: string
+  /** Rejects when it cannot be used now. */
+  check(options: { signal: AbortSignal }): Promise<void>
+}
+
+export interface DependencyStatus {
+  readonly toolset: string
+  readonly ok: boolean
+  readonly message?: string
+}
+
+export interface ReadyReport {
+  readonly ready: boolean
+  readonly status: 'ready' | 'starting' | 'draining' | 'unavailable'
+  readonly dependencies: Readonly<Record<string, DependencyStatus>>
+}
+
+export interface Readiness {
+  set(phase: 'starting' | 'serving' | 'draining'): void
+  /** Answers from what is known; asks the dependencies again in the background when that is older than 5 s. */
+  report(): Promise<ReadyReport>
+}
+
+/** Readiness over the given dependencies: ready while at least one toolset is usable. */
+export function createReadiness({
+  dependencies,
+  log,
+}: {
+  dependencies: readonly Dependency[]
+  log: Logger
+}): Readiness {
+  let phase: 'starting' | 'serving' | 'draining' = 'starting'
+  let known: Readonly<Record<string, DependencyStatus>> = {}
+  let checkedAt = Number.NEGATIVE_INFINITY
+  let checking: Promise<void> | undefined
+
+  async function ask({ name, toolset, check }: Dependency): Promise<[string, DependencyStatus]> {
+    try {
+      await check({ signal: AbortSignal.timeout(CHECK_TIMEOUT_MS) })
+      return [name, { toolset, ok: true }]
+    } catch (error) {
+      const message =
+        (error as Error).name === 'TimeoutError'
+          ? `no answer within ${CHECK_TIMEOUT_MS / 1000} s`
+          : (error as Error).message
+      return [name, { toolset, ok: false, message }]
+    }
+  }
+
+  async function refresh(): Promise<void> {
+    const before = known
+    known = Object.fromEntries(await Promise.all(dependencies.map(ask)))
+    checkedAt = Date.now()
+    for (const [name, status] of Object.entries(known))
+      if (status.ok !== before[name]?.ok)
+        log[status.ok ? 'info' : 'warn']({
+          event: 'dependency',
+          name,
+          ok: status.ok,
+          message: status.message,
+        })
+  }
+
+  return {
+    set(next) {
+      phase = next
+    },
+    async report() {
+      if (phase !== 'serving') return { ready: false, status: phase, dependencies: known }
+      if (Date.now() - checkedAt > FRESH_MS)
+        checking ??= refresh().finally(() => {
+          checking = undefined
+        })
+      if (checkedAt === Number.NEGATIVE_INFINITY) await checking
+      const usable = dependencies.some(({ name }) => known[name]?.ok)
+      return { ready: usable, status: usable ? 'ready' : 'unavailable', dependencies: known }
+    },
+  }
+}

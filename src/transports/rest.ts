@@ -1,0 +1,242 @@
+/** REST: pictures, jobs and tools in plain HTTP. */
+import { type Context, Hono } from 'hono'
+import { streamSSE } from 'hono/streaming'
+import { z } from 'zod'
+import { AppError, toAppError } from '../errors.ts'
+import type { ImageStore } from '../images/image.ts'
+import type { Links } from '../images/links.ts'
+import { makePreview } from '../images/preview.ts'
+import { hasEnded, type Job, type Jobs } from '../jobs/job.ts'
+import { followJob } from '../jobs/wait.ts'
+import { imageRequest } from '../runtimes/request.ts'
+import { describeJob, throwIfFailed } from '../tools/image/answer.ts'
+import { describeImage, listing, pageOfImages } from '../tools/image/list-images.ts'
+import { idempotencyKeySchema, parseInput, type ToolCaller } from '../tools/tool.ts'
+import { readJson } from './body.ts'
+import type { AppEnv } from './context.ts'
+
+const KEEP_ALIVE_MS = 15_000
+const MAX_WAIT_SECONDS = 3600
+const PREVIEW = { maxSide: 1024, maxBytes: 512 * 1024 }
+
+export interface RestParts {
+  readonly jobs: Jobs
+  readonly images: ImageStore
+  readonly links: Links
+  readonly toolCaller: ToolCaller
+  readonly maxBodyBytes: number
+  readonly waitBudgetMs: number
+}
+
+type Ctx = Context<AppEnv>
+
+/** All REST routes; errors leave as AppError for the app to answer. */
+export function restRoutes(parts: RestParts): Hono<AppEnv> {
+  const { jobs, images, links, toolCaller } = parts
+  const describe = (job: Job) => describeJob(job, links.relativeOrAbsolute)
+  const body = (c: Ctx) => readJson(c.req.raw, { maxBytes: parts.maxBodyBytes })
+
+  const handle = (c: Ctx, job: Job) => {
+    c.header('Location', `/api/jobs/${job.id}`)
+    c.header('Retry-After', '1')
+    return c.json(describe(job), 202)
+  }
+
+  /** A job's life as an event stream; `failed` tells how a job without a picture ends it. */
+  const stream = (c: Ctx, watch: (signal: AbortSignal) => AsyncIterable<Job>, leave: () => Promise<void>) => {
+    c.header('X-Accel-Buffering', 'no')
+    return streamSSE(
+      c,
+      async (events) => {
+        const gone = new AbortController()
+        events.onAbort(() => gone.abort())
+        const keepAlive = setInterval(() => void events.write(': keep-alive\n\n'), KEEP_ALIVE_MS)
+        try {
+          for await (const job of watch(gone.signal)) {
+            const event = !hasEnded(job) ? 'progress' : job.error ? 'error' : 'result'
+            await events.writeSSE({
+              event,
+              data: JSON.stringify(event === 'error' ? problem(job) : describe(job)),
+            })
+          }
+        } finally {
+          clearInterval(keepAlive)
+          await leave()
+        }
+      },
+      async (error, events) => {
+        await events.writeSSE({ event: 'error', data: JSON.stringify(toAppError(error).toPublic()) })
+      },
+    )
+  }
+  const problem = (job: Job) => ({ ...job.error, job_id: job.id, state: job.state })
+
+  const app = new Hono<AppEnv>()
+
+  app.post('/api/images', async (c) => {
+    const request = parseInput(imageRequest, await body(c))
+    const preference = preferenceOf(c)
+    const waiter = await jobs.submit(request, c.var.caller, submission(c))
+    if (preference.respondAsync) {
+      await waiter.detach()
+      await waiter.leave()
+      c.header('Preference-Applied', 'respond-async')
+      return handle(c, waiter.job)
+    }
+    if (accepts(c, 'text/event-stream')) return stream(c, waiter.watch, waiter.leave)
+    try {
+      const job = await followJob({
+        watch: waiter.watch,
+        budgetMs: preference.waitMs ?? parts.waitBudgetMs,
+        signal: c.req.raw.signal,
+      })
+      throwIfFailed(job)
+      if (!hasEnded(job)) {
+        await waiter.detach()
+        return handle(c, job)
+      }
+      if (!accepts(c, 'image/png')) return c.json(describe(job))
+      const stored = await images.get(job.imageId)
+      if (!stored)
+        throw new AppError('not_found', 'The picture was deleted before it could be sent; generate it again.')
+      c.header('Content-Location', `/images/${job.imageId}`)
+      c.header('X-Job-Id', job.id)
+      c.header('X-Image-Id', job.imageId)
+      c.header('X-Seed', String(stored.record.seed))
+      return sendPicture(c, stored.png, 'image/png')
+    } finally {
+      await waiter.leave()
+    }
+  })
+
+  app.get('/api/jobs/:id', async (c) => {
+    const id = c.req.param('id')
+    const { caller } = c.var
+    const job = await jobs.get(id, caller)
+    if (accepts(c, 'text/event-stream'))
+      return stream(
+        c,
+        (signal) => jobs.watch(id, caller, signal),
+        async () => {},
+      )
+    const { waitMs } = preferenceOf(c)
+    if (waitMs === undefined || hasEnded(job)) return c.json(describe(job))
+    const watch = (signal: AbortSignal) => jobs.watch(id, caller, signal)
+    return c.json(describe(await followJob({ watch, budgetMs: waitMs, signal: c.req.raw.signal })))
+  })
+
+  app.delete('/api/jobs/:id', async (c) =>
+    c.json(describe(await jobs.cancel(c.req.param('id'), c.var.caller))),
+  )
+
+  app.get('/api/queue', (c) => c.json({ targets: jobs.queue() }))
+
+  app.get('/images', async (c) => {
+    const { limit, ...rest } = c.req.query()
+    const page = parseInput(listing, { ...rest, ...(limit === undefined ? {} : { limit: Number(limit) }) })
+    return c.json(await pageOfImages({ images, caller: c.var.caller, page, link: links.relativeOrAbsolute }))
+  })
+
+  app.get('/images/:id', async (c) => {
+    const id = c.req.param('id')
+    const { exp, variant = 'full', sig } = c.req.query()
+    if (variant !== 'full' && variant !== 'preview')
+      throw new AppError('invalid_request', 'variant must be "full" or "preview".')
+    if (sig !== undefined) links.verify({ id, exp, variant, sig })
+    const stored = await images.get(id)
+    if (!stored || (sig === undefined && stored.record.owner !== c.var.caller.id)) throw noSuchPicture()
+    if (variant === 'full') return sendPicture(c, stored.png, stored.record.media_type)
+    const preview = await makePreview(stored.png, PREVIEW)
+    return sendPicture(c, preview.bytes, preview.media_type)
+  })
+
+  app.get('/images/:id/metadata', async (c) => {
+    const record = await images.head(c.req.param('id'))
+    if (!record || record.owner !== c.var.caller.id) throw noSuchPicture()
+    return c.json(describeImage(record, links.relativeOrAbsolute))
+  })
+
+  app.delete('/images/:id', async (c) => {
+    const id = c.req.param('id')
+    const record = await images.head(id)
+    if (!record || record.owner !== c.var.caller.id) throw noSuchPicture()
+    await images.delete(id)
+    return c.body(null, 204)
+  })
+
+  app.post('/api/tools/list', (c) =>
+    c.json({ tools: [...toolCaller.tools.values()].map(({ listing }) => listing) }),
+  )
+
+  app.post('/api/tools/execute', async (c) => {
+    const { tool, params } = parseInput(toolCall, await body(c))
+    const { structured, content } = await toolCaller.call(tool, params, {
+      caller: c.var.caller,
+      signal: c.req.raw.signal,
+      ...submission(c),
+    })
+    return c.json({ tool, data: structured, content })
+  })
+
+  return app
+}
+
+const toolCall = z.strictObject({
+  tool: z.string().min(1).max(100),
+  params: z.record(z.string(), z.unknown()).optional(),
+})
+
+const noSuchPicture = () =>
+  new AppError('not_found', 'There is no such picture; it may have expired or been deleted.')
+
+/** Pictures are private, may be kept by the browser only, and are never interpreted as anything else. */
+function sendPicture(c: Ctx, bytes: Uint8Array, mediaType: string) {
+  c.header('Content-Type', mediaType)
+  c.header('Cache-Control', 'private, max-age=300')
+  c.header('Referrer-Policy', 'no-referrer')
+  return c.body(bytes as Uint8Array<ArrayBuffer>)
+}
+
+function accepts(c: Ctx, mediaType: string): boolean {
+  return (c.req.header('accept') ?? '').split(',').some((part) => part.split(';')[0]?.trim() === mediaType)
+}
+
+/** RFC 7240: `respond-async` and `wait=N` (seconds). @throws AppError `invalid_request` for another N. */
+function preferenceOf(c: Ctx): { respondAsync: boolean; waitMs?: number } {
+  const preferences = (c.req.header('prefer') ?? '').split(',').map((part) => part.trim().toLowerCase())
+  const wait = preferences.find((part) => part.startsWith('wait='))?.slice('wait='.length)
+  return {
+    respondAsync: preferences.includes('respond-async'),
+    ...(wait === undefined ? {} : { waitMs: secondsToMs('Prefer: wait', wait, MAX_WAIT_SECONDS) }),
+  }
+}
+
+/**
+ * What comes with a request besides its body: `X-Request-Timeout` in seconds (when the picture stops being worth
+ * making) and `Idempotency-Key`. @throws AppError `invalid_request`
+ */
+function submission(c: Ctx): { requestId: string; deadlineMs?: number; idempotencyKey?: string } {
+  const timeout = c.req.header('x-request-timeout')
+  const key = c.req.header('idempotency-key')
+  return {
+    requestId: c.var.requestId,
+    ...(timeout === undefined
+      ? {}
+      : { deadlineMs: Math.max(1, secondsToMs('X-Request-Timeout', timeout, 86_400)) }),
+    ...(key === undefined ? {} : parseInput(idempotencyHeader, { 'Idempotency-Key': key })),
+  }
+}
+
+const idempotencyHeader = z
+  .object({ 'Idempotency-Key': idempotencyKeySchema })
+  .transform((headers) => ({ idempotencyKey: headers['Idempotency-Key'] }))
+
+function secondsToMs(name: string, text: string, max: number): number {
+  const seconds = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN
+  if (!(seconds <= max))
+    throw new AppError(
+      'invalid_request',
+      `${name} must be a number of seconds from 0 to ${max} (got ${JSON.stringify(text)}).`,
+    )
+  return Math.round(seconds * 1000)
+}

@@ -1,0 +1,52 @@
+/** The direction of imports is a lint rule; this shows that the rule bites where it should, and only there. */
+import { spawnSync } from 'node:child_process'
+import { copyFileSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { ROOT } from '../support/process.ts'
+
+const FORBIDDEN = [
+  ['src/errors.ts', './jobs/job.ts'],
+  ['src/auth/caller.ts', '../config.ts'],
+  ['src/telemetry/log.ts', '../images/image.ts'],
+  ['src/images/memory.ts', '../runtimes/runtime.ts'],
+  ['src/runtimes/kserve.ts', '../images/image.ts'],
+  ['src/jobs/memory.ts', '../tools/tool.ts'],
+  ['src/tools/image/generate.ts', '../../transports/rest.ts'],
+  ['src/transports/rest.ts', '../app.ts'],
+] as const
+const ALLOWED = [
+  ['src/jobs/run.ts', '../images/image.ts'],
+  ['src/tools/image/list.ts', '../../jobs/job.ts'],
+  ['src/transports/mcp.ts', '../tools/tool.ts'],
+  ['src/images/disk.ts', '../errors.ts'],
+  ['src/app.ts', './transports/rest.ts'],
+] as const
+
+let report: string
+
+beforeAll(() => {
+  const tree = mkdtempSync(join(tmpdir(), 'imports-'))
+  copyFileSync(join(ROOT, 'biome.json'), join(tree, 'biome.json'))
+  for (const [path, module] of [...FORBIDDEN, ...ALLOWED]) {
+    mkdirSync(dirname(join(tree, path)), { recursive: true })
+    writeFileSync(join(tree, path), `import { thing } from '${module}'\n\nexport const used = thing\n`)
+  }
+  const biome = join(ROOT, 'node_modules/.bin/biome')
+  const { stdout, stderr } = spawnSync(biome, ['lint', '--max-diagnostics=none'], {
+    cwd: tree,
+    encoding: 'utf8',
+  })
+  report = stdout + stderr
+})
+
+describe('imports point one way', () => {
+  test.each(FORBIDDEN)('%s may not import %s', (path) => {
+    expect(report).toMatch(new RegExp(`${path}:\\d+:\\d+ lint/style/noRestrictedImports`))
+  })
+
+  test.each(ALLOWED)('%s may import %s', (path) => {
+    expect(report).not.toContain(path)
+  })
+})
