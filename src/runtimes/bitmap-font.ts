@@ -66,9 +66,9 @@ const GLYPHS: Readonly<Record<string, string>> = {
 /** Stands for every character that the font has not. */
 const BOX = '00001f11111f00'
 
-/** True where the glyph of `character` (drawn as a capital) has ink; `x` 0-4 from the left, `y` 0-6 from the top. */
+/** True where the glyph of `character`, a capital, has ink; `x` 0-4 from the left, `y` 0-6 from the top. */
 export function hasInk(character: string, x: number, y: number): boolean {
-  const rows = GLYPHS[character.toUpperCase()] ?? BOX
+  const rows = GLYPHS[character] ?? BOX
   const row = Number.parseInt(rows.slice(2 * y, 2 * y + 2), 16)
   return ((row >> (GLYPH_WIDTH - 1 - x)) & 1) === 1
 }

@@ -96,6 +96,8 @@ export function createEndpoint(options: EndpointOptions): Endpoint {
       }).catch((error) => {
         throw signal.aborted ? signal.reason : unanswered(error)
       })
+      // A body that breaks while nobody reads it must not end the process; whoever reads it is told as well.
+      answer.body.on('error', () => {})
       if (answer.statusCode === 200) return answer
       throw await refusal(answer, { signal, notFound: options.notFound })
     },

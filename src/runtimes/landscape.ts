@@ -12,7 +12,7 @@ export interface LandscapeOptions {
   /** Pixels. */
   readonly width: number
   readonly height: number
-  /** More steps: more hills and finer ridges. */
+  /** More steps: more hills, rougher ridges, and a later hour. */
   readonly steps: number
   /** 0-20: how strong the colours are. */
   readonly guidance: number
@@ -33,7 +33,10 @@ interface Mood {
 /** A turn of the event loop after so many pixels, about two milliseconds of painting. */
 const PIXELS_PER_SLICE = 1 << 16
 const SKY_SHADES = 1024
+/** Where the sky has reached the colour of the horizon, as a share of the height. */
+const SKY_REACH = 0.62
 const HILL_SHADES = 256
+const LABEL = 'SIMULATED'
 
 /** Paints in slices with a turn of the event loop in between. Returns RGB rows from the top. */
 export async function paintLandscape(options: LandscapeOptions): Promise<Uint8Array> {
@@ -53,10 +56,10 @@ function createPainter(options: LandscapeOptions, pixels: Uint8Array): (y: numbe
   const { prompt, negativePrompt, seed, width, height, steps, guidance } = options
   const random = createRandom(`${seed} ${prompt}`)
   const mood = moodOf(random, {
-    turn: negativePrompt === '' ? 0 : createRandom(negativePrompt)() * 0.3 + 0.1,
+    turn: negativePrompt === '' ? 0 : 0.03 + 0.07 * createRandom(negativePrompt)(),
     strength: 0.55 + guidance * 0.06,
   })
-  const sky = gradient([mood.zenith, mix(mood.zenith, mood.horizon, 0.55), mood.horizon], SKY_SHADES)
+  const sky = gradient(mood.zenith, mood.horizon, SKY_SHADES)
   const disc = rgb(mood.disc)
   const unit = Math.min(width, height)
   const sun = {
@@ -73,7 +76,7 @@ function createPainter(options: LandscapeOptions, pixels: Uint8Array): (y: numbe
     const base = mix(mood.far, mood.near, depth)
     return {
       ridge: ridgeOf({ random, width, height, unit, depth, roughness }),
-      shades: gradient([base, mix(base, mood.horizon, 0.45 * (1 - depth) + 0.08)], HILL_SHADES),
+      shades: gradient(base, mix(base, mood.horizon, 0.45 * (1 - depth) + 0.08), HILL_SHADES),
       fade: height * (0.32 - 0.1 * depth),
     }
   })
@@ -104,7 +107,7 @@ function createPainter(options: LandscapeOptions, pixels: Uint8Array): (y: numbe
         const near = distance < halo ? 1 - distance / halo : 0
         const inside = Math.min(1, Math.max(0, sun.radius - distance + 0.5))
         const glow = inside + (1 - inside) * near * near * 0.6
-        const shade = 3 * (((y / height) * (SKY_SHADES - 1)) | 0)
+        const shade = 3 * Math.min(SKY_SHADES - 1, ((y / (SKY_REACH * height)) * SKY_SHADES) | 0)
         r += (sky[shade]! + (disc[0] - sky[shade]!) * glow) * uncovered
         g += (sky[shade + 1]! + (disc[1] - sky[shade + 1]!) * glow) * uncovered
         b += (sky[shade + 2]! + (disc[2] - sky[shade + 2]!) * glow) * uncovered
@@ -147,75 +150,73 @@ function ridgeOf({ random, width, height, unit, depth, roughness }: RidgeOptions
   return ridge
 }
 
-/** A time of day with colours that go together: neighbours on the colour circle, and a warm light. */
+/** A time of day with colours that go together: a cool sky, a horizon near it on the colour circle, a warm light. */
 function moodOf(random: () => number, { turn, strength }: { turn: number; strength: number }): Mood {
-  const hue = random() + turn
-  const apart = 0.1 + 0.15 * random()
-  const side = random() < 0.5 ? -1 : 1
-  const other = hue + side * apart
-  const of = (lightness: number, chroma: number, h: number): Lch => [lightness, chroma * strength, h]
-  const moods: readonly Mood[] = [
-    // Day
-    {
-      zenith: of(0.7, 0.11, hue),
-      horizon: of(0.94, 0.05, other),
-      far: of(0.8, 0.07, hue),
-      near: of(0.3, 0.08, hue - side * 0.06),
-      disc: of(0.985, 0.04, 0.25),
-    },
-    // Dusk
-    {
-      zenith: of(0.45, 0.12, hue),
-      horizon: of(0.85, 0.12, other),
-      far: of(0.66, 0.11, other - side * 0.06),
-      near: of(0.2, 0.06, hue),
-      disc: of(0.95, 0.09, 0.2),
-    },
-    // Night
-    {
-      zenith: of(0.2, 0.07, hue),
-      horizon: of(0.52, 0.1, other),
-      far: of(0.42, 0.09, other - side * 0.04),
-      near: of(0.13, 0.04, hue),
-      disc: of(0.95, 0.03, 0.25),
-    },
+  const between = (from: number, to: number) => from + (to - from) * random()
+  const of = (lightness: number, chroma: number, hue: number): Lch => [
+    lightness,
+    chroma * strength,
+    hue + turn,
   ]
-  return moods[Math.floor(random() * moods.length)]!
+  const kind = random()
+  if (kind < 0.35) {
+    const sky = between(0.55, 0.78)
+    const land = sky + between(-0.14, 0.1)
+    return {
+      zenith: of(0.68, 0.11, sky),
+      horizon: of(0.94, 0.045, sky + between(-0.05, 0.2)),
+      far: of(0.82, 0.06, land),
+      near: of(0.33, 0.075, land - 0.03),
+      disc: of(0.99, 0.035, 0.25),
+    }
+  }
+  if (kind < 0.75) {
+    const sky = between(0.7, 0.93)
+    const horizon = between(1.03, 1.19)
+    return {
+      zenith: of(0.46, 0.12, sky),
+      horizon: of(0.86, 0.12, horizon),
+      far: of(0.7, 0.11, horizon - 0.06),
+      near: of(0.21, 0.07, sky),
+      disc: of(0.96, 0.08, 1.2),
+    }
+  }
+  const sky = between(0.6, 0.84)
+  const horizon = sky + between(-0.12, 0.16)
+  return {
+    zenith: of(0.2, 0.07, sky),
+    horizon: of(0.55, 0.11, horizon),
+    far: of(0.44, 0.09, horizon),
+    near: of(0.13, 0.045, sky),
+    disc: of(0.96, 0.025, 0.25),
+  }
 }
 
 /** The band at the lower edge: SIMULATED, and where there is room the beginning of the prompt. */
-function writeBand({ prompt, width, height, seed, steps }: LandscapeOptions, pixels: Uint8Array): void {
+function writeBand({ prompt, width, height }: LandscapeOptions, pixels: Uint8Array): void {
   const scale = Math.max(1, Math.floor(Math.min(width / 230, height / 150)))
   const margin = 2 * scale
-  const bandHeight = GLYPH_HEIGHT * scale + 2 * margin
-  const top = height - bandHeight
+  const top = height - GLYPH_HEIGHT * scale - 2 * margin
   for (let i = top * width * 3; i < pixels.length; i++) pixels[i] = pixels[i]! * 0.35
 
   const advance = (GLYPH_WIDTH + 1) * scale
   const room = Math.floor((width - 2 * margin + scale) / advance)
-  const words = `SIMULATED  ${prompt.replace(/\s+/g, ' ')}`
-  const tail = `  SEED ${seed} STEPS ${steps}`
-  const text = [...(room > 11 + tail.length + 8 ? fit(words, room - tail.length) + tail : fit(words, room))]
-  for (const [i, character] of text.entries())
+  for (const [i, character] of bandText(prompt, room).entries())
     for (let y = 0; y < GLYPH_HEIGHT * scale; y++)
       for (let x = 0; x < GLYPH_WIDTH * scale; x++)
         if (hasInk(character, Math.floor(x / scale), Math.floor(y / scale))) {
           const at = ((top + margin + y) * width + margin + i * advance + x) * 3
-          pixels.fill(i < 'SIMULATED'.length ? 255 : 205, at, at + 3)
+          pixels.fill(i < LABEL.length ? 255 : 205, at, at + 3)
         }
 }
 
-/** Text of at most `room` characters; one that is cut ends in dots. */
-function fit(text: string, room: number): string {
-  const characters = [...text]
-  if (characters.length <= room) return text
-  // Too little of the prompt would say nothing.
-  return room < 18
-    ? 'SIMULATED'.slice(0, room)
-    : `${characters
-        .slice(0, room - 2)
-        .join('')
-        .trimEnd()}..`
+/** At most `room` characters; a prompt that is cut ends in dots, and one that would be cut to nothing is left out. */
+function bandText(prompt: string, room: number): string[] {
+  // The font has plain capitals only: accents go, so that "für" reads FUR.
+  const plain = prompt.toUpperCase().normalize('NFD').replace(/\p{M}/gu, '').replace(/\s+/g, ' ').trim()
+  const text = [...`${LABEL}  ${plain}`]
+  if (text.length <= room) return text
+  return room < LABEL.length + 8 ? [...LABEL] : [...text.slice(0, room - 2), '.', '.']
 }
 
 /** Numbers in [0, 1), the same for the same text (sfc32, seeded by SHA-256). */
@@ -241,14 +242,10 @@ function mix(from: Lch, to: Lch, share: number): Lch {
   return [lerp(from[0], to[0], share), lerp(from[1], to[1], share), lerp(from[2], to[2], share)]
 }
 
-/** `shades` RGB triples from the first stop to the last. */
-function gradient(stops: readonly Lch[], shades: number): Float64Array {
+/** `shades` RGB triples from one colour to another. */
+function gradient(from: Lch, to: Lch, shades: number): Float64Array {
   const table = new Float64Array(3 * shades)
-  for (let i = 0; i < shades; i++) {
-    const position = (i / (shades - 1)) * (stops.length - 1)
-    const stop = Math.min(stops.length - 2, position | 0)
-    table.set(rgb(mix(stops[stop]!, stops[stop + 1]!, position - stop)), 3 * i)
-  }
+  for (let i = 0; i < shades; i++) table.set(rgb(mix(from, to, i / (shades - 1))), 3 * i)
   return table
 }
 
