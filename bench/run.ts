@@ -28,7 +28,8 @@ async function relay() {
   const runtime = await baseline('fixed-runtime')
   const passThrough = await baseline('pass-through', { UPSTREAM: runtime.url })
   const product = await server({ DIFFUSERS_RUNTIME_URL: runtime.url, DIFFUSERS_RUNTIME_CONCURRENCY: '8' })
-  const request = JSON.stringify({ prompt: 'a', seed: 1 })
+  // Without a seed: a seeded request would be answered from the store the second time.
+  const request = JSON.stringify({ prompt: 'a' })
   const [direct, floor, ours] = await sideBySide({
     rounds: ROUNDS,
     calls: QUICK ? 60 : 200,
@@ -37,7 +38,8 @@ async function relay() {
       {
         name: 'the runtime called directly',
         pid: pidOf(runtime),
-        call: async () => void (await post(`${runtime.url}/v1/models/model:predict`, request)),
+        call: async () =>
+          void (await post(`${runtime.url}/v1/models/model:predict`, '{"instances":[{"prompt":"a"}]}')),
       },
       {
         name: 'pass-through',

@@ -1,6 +1,6 @@
 /** The HTTP side of a runtime, whatever its dialect: connections, bounded answers, faults in the shared vocabulary. */
 import { Agent, type Dispatcher, request } from 'undici'
-import { AppError } from '../errors.ts'
+import { AppError, quote } from '../errors.ts'
 
 export interface EndpointLimits {
   /** Milliseconds until a connection must stand. */
@@ -46,8 +46,13 @@ export interface Endpoint {
    * @throws AppError `runtime_failed` (broken off, idle, too big), and the signal's reason once it aborts.
    */
   read(answer: Answer, options: ReadOptions): Promise<void>
-  /** Reads a body to its end as one buffer. @throws as `read` does. */
-  readAll(answer: Answer, options: { signal: AbortSignal }): Promise<Buffer>
+  /** Reads a JSON answer to its end. @throws as `read` does, and `runtime_failed` for another media type. */
+  readJson(answer: Answer, options: { signal: AbortSignal }): Promise<Buffer>
+  /**
+   * What a GET of `path` answers within 3 s, parsed from JSON.
+   * @throws AppError `runtime_unavailable` whatever is wrong, and the signal's reason once it aborts.
+   */
+  probe(options: { path: string; signal: AbortSignal }): Promise<unknown>
   close(): Promise<void>
 }
 
@@ -60,6 +65,7 @@ export interface EndpointOptions extends EndpointLimits {
   readonly notFound: string
 }
 
+const PROBE_TIMEOUT_MS = 3000
 const REFUSAL_MAX_BYTES = 16 * 1024
 const SENTENCE_MAX_CHARACTERS = 300
 /** How long the end of a body may take once its content is complete, before the connection is given up. */
@@ -105,7 +111,12 @@ export function createEndpoint(options: EndpointOptions): Endpoint {
     read: (answer, { signal, idleTimeoutMs, onChunk }) =>
       readBody(answer, { signal, maxBytes: maxResponseBytes, idleTimeoutMs, onChunk }),
 
-    async readAll(answer, { signal }) {
+    async readJson(answer, { signal }) {
+      const type = mediaType(answer)
+      if (type !== 'application/json') {
+        answer.body.destroy()
+        throw runtimeFailed(`the answer has the type ${quote(type)}`)
+      }
       const chunks: Buffer[] = []
       await endpoint.read(answer, {
         signal,
@@ -115,6 +126,19 @@ export function createEndpoint(options: EndpointOptions): Endpoint {
         },
       })
       return Buffer.concat(chunks)
+    },
+
+    async probe({ path, signal }) {
+      const bounded = AbortSignal.any([signal, AbortSignal.timeout(PROBE_TIMEOUT_MS)])
+      try {
+        const answer = await endpoint.send({ path, accept: 'application/json', signal: bounded })
+        return JSON.parse((await endpoint.readJson(answer, { signal: bounded })).toString('utf8'))
+      } catch (error) {
+        if (signal.aborted) throw signal.reason
+        throw error instanceof AppError && error.code === 'runtime_unavailable'
+          ? error
+          : runtimeUnavailable(error)
+      }
     },
 
     close: () => agent.close(),
@@ -148,7 +172,9 @@ export function runtimeUnavailable(
 
 /** The runtime refused the parameters for a reason that the caller may read, cleaned. */
 export function refused(reason: string): AppError {
-  return new AppError('invalid_request', `The diffusion runtime refused the request: ${plainText(reason)}`)
+  // The caller knows of no instances: they are how this client packs the request.
+  const sentence = plainText(reason).replace(/^instances(\[0\]|\.0)\./, '')
+  return new AppError('invalid_request', `The diffusion runtime refused the request: ${sentence}`)
 }
 
 /** The media type of an answer, in lower case, without parameters. */

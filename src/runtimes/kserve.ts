@@ -4,7 +4,7 @@
  * Runtimes that know event streams tell their progress in one; all others answer in plain JSON.
  */
 import { z } from 'zod'
-import { AppError, quote } from '../errors.ts'
+import { type AppError, quote } from '../errors.ts'
 import { type PictureAnswer, readPictureAnswer } from './answer.ts'
 import {
   type Answer,
@@ -27,8 +27,6 @@ export interface KServeRuntimeOptions extends EndpointLimits {
   /** The model's name in that URL. */
   readonly model: string
 }
-
-const CHECK_TIMEOUT_MS = 3000
 
 const predictions = z.object({
   predictions: z.tuple(
@@ -74,17 +72,8 @@ export function createKServeRuntime({ url, model, ...limits }: KServeRuntimeOpti
     },
 
     async check({ signal }) {
-      const timeout = AbortSignal.timeout(CHECK_TIMEOUT_MS)
-      const bounded = AbortSignal.any([signal, timeout])
-      try {
-        const answer = await endpoint.send({ path, accept: 'application/json', signal: bounded })
-        const { ready } = JSON.parse((await endpoint.readAll(answer, { signal: bounded })).toString('utf8'))
-        if (ready !== true) throw new Error(`ready is ${quote(ready)}`)
-      } catch (error) {
-        if (signal.aborted) throw signal.reason
-        if (error instanceof AppError && error.code === 'runtime_unavailable') throw error
-        throw runtimeUnavailable(error)
-      }
+      const status = z.object({ ready: z.literal(true) }).safeParse(await endpoint.probe({ path, signal }))
+      if (!status.success) throw runtimeUnavailable(status.error)
     },
 
     close: () => endpoint.close(),
@@ -99,12 +88,8 @@ interface PredictionsOptions {
 
 /** The bytes of `{"predictions": [...]}`, whichever way they came. */
 async function predictionsIn(answer: Answer, options: PredictionsOptions): Promise<Buffer> {
-  const { endpoint, signal } = options
-  const type = mediaType(answer)
-  if (type === 'text/event-stream') return resultOf(answer, options)
-  if (type === 'application/json') return endpoint.readAll(answer, { signal })
-  answer.body.destroy()
-  throw runtimeFailed(`the answer has the type ${quote(type)}`)
+  if (mediaType(answer) === 'text/event-stream') return resultOf(answer, options)
+  return options.endpoint.readJson(answer, options)
 }
 
 async function resultOf(

@@ -4,12 +4,13 @@
  * fields. None of them reports steps.
  */
 import { z } from 'zod'
+import { AppError, quote } from '../errors.ts'
 import { type PictureAnswer, readPictureAnswer } from './answer.ts'
-import { createEndpoint, type EndpointLimits, mediaType, runtimeFailed } from './endpoint.ts'
+import { createEndpoint, type EndpointLimits, runtimeFailed } from './endpoint.ts'
 import type { Runtime } from './runtime.ts'
 
 export interface OpenAIRuntimeOptions extends EndpointLimits {
-  /** The runtime's base URL, before `/v1/images/generations`. */
+  /** The runtime's base URL, with or without the `/v1` that OpenAI's own clients want. */
   readonly url: string
   readonly model: string
   /** Sent as a bearer token. */
@@ -23,15 +24,20 @@ const generation = z.object({ data: z.array(z.unknown()).length(1), inference_ti
 export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRuntimeOptions): Runtime {
   const endpoint = createEndpoint({
     ...limits,
-    url,
+    url: url.replace(/\/v1\/*$/, ''),
     ...(apiKey === undefined ? {} : { apiKey }),
-    notFound: `The diffusion runtime knows no image generation for model "${model}". Check the target's url and model in RUNTIMES.`,
+    notFound: `The diffusion runtime knows no image generation for model ${quote(model)}. Check the target's url and model in RUNTIMES.`,
   })
 
   return {
     async generate(request, { signal, requestId }) {
       signal.throwIfAborted()
       const { width, height, ...parameters } = request
+      if ((width === undefined) !== (height === undefined))
+        throw new AppError(
+          'invalid_request',
+          'This model takes width and height together: give both or neither.',
+        )
       const answer = await endpoint.send({
         path: '/v1/images/generations',
         body: {
@@ -45,9 +51,7 @@ export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRun
         ...(requestId === undefined ? {} : { requestId }),
         signal,
       })
-      const type = mediaType(answer)
-      const bytes = await endpoint.readAll(answer, { signal })
-      if (type !== 'application/json') throw runtimeFailed(`content type ${type}`)
+      const bytes = await endpoint.readJson(answer, { signal })
       const { document, png, ...size } = pictureIn(bytes)
       const parsed = generation.safeParse(document)
       if (!parsed.success) throw runtimeFailed(parsed.error)
@@ -62,8 +66,7 @@ export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRun
     },
 
     async check({ signal }) {
-      const answer = await endpoint.send({ path: '/v1/models', accept: 'application/json', signal })
-      await endpoint.readAll(answer, { signal })
+      await endpoint.probe({ path: '/v1/models', signal })
     },
 
     close: () => endpoint.close(),

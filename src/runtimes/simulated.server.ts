@@ -89,6 +89,9 @@ export function createSimulatedServer(options: SimulatedOptions & { readonly mod
       return c.json({ error: `${issue?.path.join('.') || 'body'}: ${issue?.message}` }, 400)
     }
     const { instances } = parsed.data
+    // A refusal is an answer of its own, also to who asked for a stream.
+    if (runtime.isFull())
+      throw new AppError('runtime_unavailable', 'The runtime is full.', { retryAfterSeconds: 1 })
     const gone = new AbortController()
     c.req.raw.signal.addEventListener('abort', () =>
       gone.abort(new AppError('cancelled', 'The caller left.')),

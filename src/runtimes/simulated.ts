@@ -33,8 +33,13 @@ export const simulatedOptions = z.strictObject({
 
 export type SimulatedOptions = z.output<typeof simulatedOptions>
 
+export interface SimulatedRuntime extends Runtime {
+  /** True while another generation would be refused: every slot is taken and the queue is full. */
+  isFull(): boolean
+}
+
 /** A simulated runtime. It is always ready. */
-export function createSimulatedRuntime(options: SimulatedOptions): Runtime {
+export function createSimulatedRuntime(options: SimulatedOptions): SimulatedRuntime {
   const { msPerStep, failEvery, stallEvery, imageBytes } = options
   const slots = createSlots({
     concurrency: options.concurrency ?? Number.POSITIVE_INFINITY,
@@ -54,7 +59,8 @@ export function createSimulatedRuntime(options: SimulatedOptions): Runtime {
       try {
         const startedAt = performance.now()
         for (let step = 1; step <= steps; step += 1) {
-          await pause(msPerStep, signal)
+          // By the clock, so that the time of a generation is exact however late each timer fires.
+          await pause(startedAt + step * msPerStep - performance.now(), signal)
           onProgress?.({ step, steps })
           if (step < steps / 2) continue
           if (failEvery && call % failEvery === 0)
@@ -86,6 +92,7 @@ export function createSimulatedRuntime(options: SimulatedOptions): Runtime {
         release()
       }
     },
+    isFull: slots.areFull,
     async check() {},
     async close() {},
   }
@@ -108,6 +115,7 @@ function noise(bytes: number, seed: number): Uint8Array {
 function createSlots({ concurrency, queue }: { concurrency: number; queue: number }) {
   let taken = 0
   const waiting: (() => void)[] = []
+  const areFull = () => taken >= concurrency && waiting.length >= queue
   const release = () => {
     // A slot that somebody waits for changes hands without becoming free in between.
     const next = waiting.shift()
@@ -115,26 +123,31 @@ function createSlots({ concurrency, queue }: { concurrency: number; queue: numbe
     else taken -= 1
   }
   return {
+    areFull,
     /** Resolves with what gives the slot back. @throws AppError `runtime_unavailable`, or the signal's reason. */
     async take(signal: AbortSignal): Promise<() => void> {
-      if (taken >= concurrency) {
-        if (waiting.length >= queue)
-          throw new AppError(
-            'runtime_unavailable',
-            'The simulated runtime is full. Please try again in a second.',
-            {
-              retryAfterSeconds: 1,
-            },
-          )
-        await new Promise<void>((resolve, reject) => {
-          waiting.push(resolve)
-          signal.addEventListener('abort', () => {
-            const place = waiting.indexOf(resolve)
-            if (place >= 0) waiting.splice(place, 1)
-            reject(signal.reason)
-          })
-        })
-      } else taken += 1
+      if (areFull())
+        throw new AppError(
+          'runtime_unavailable',
+          'The simulated runtime is full. Please try again in a second.',
+          { retryAfterSeconds: 1 },
+        )
+      if (taken < concurrency) {
+        taken += 1
+        return release
+      }
+      await new Promise<void>((resolve, reject) => {
+        const granted = () => {
+          signal.removeEventListener('abort', left)
+          resolve()
+        }
+        const left = () => {
+          waiting.splice(waiting.indexOf(granted), 1)
+          reject(signal.reason)
+        }
+        waiting.push(granted)
+        signal.addEventListener('abort', left, { once: true })
+      })
       return release
     },
   }
