@@ -437,9 +437,29 @@ export function jobsContract(
         expect(adopter).toMatchObject({ joined: true, job: { id: waiter.job.id } })
         await new Promise((resolve) => setTimeout(resolve, GRACE_MS * 1.5))
         expect(signal.aborted).toBe(false)
+        expect((await jobs.get(waiter.job.id, ALICE)).state).toBe('running')
         finish()
         expect((await end(adopter)).state).toBe('succeeded')
         expect(runtime.runs).toHaveLength(1)
+      })
+
+      test('each time a job becomes an orphan its grace begins anew', async () => {
+        const waiter = await submit()
+        await run(0)
+        await waiter.leave()
+        await new Promise((resolve) => setTimeout(resolve, GRACE_MS * 0.6))
+        const adopter = await submit()
+        await adopter.leave()
+        await new Promise((resolve) => setTimeout(resolve, GRACE_MS * 0.6))
+        expect((await submit()).job.id).toBe(waiter.job.id)
+      })
+
+      test('a key that came with the adoption finds the job from then on', async () => {
+        const waiter = await submit()
+        await run(0)
+        await waiter.leave()
+        await submit(ALICE, {}, { idempotencyKey: 'k' })
+        expect((await submit(ALICE, {}, { idempotencyKey: 'k' })).job.id).toBe(waiter.job.id)
       })
 
       test('nobody else adopts it, and no other request does', async () => {
@@ -454,8 +474,8 @@ export function jobsContract(
         const waiter = await submit(ANONYMOUS)
         const { signal } = await run(0)
         await waiter.leave()
-        await eventually(() => expect(signal.aborted).toBe(true), GRACE_MS / 2)
         expect((await submit(ANONYMOUS)).job.id).not.toBe(waiter.job.id)
+        await eventually(() => expect(signal.aborted).toBe(true), GRACE_MS / 2)
       })
 
       test('one of two waiters leaves the other’s picture alone', async () => {

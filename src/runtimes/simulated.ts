@@ -60,7 +60,7 @@ export function createSimulatedRuntime(options: SimulatedOptions): SimulatedRunt
         const startedAt = performance.now()
         for (let step = 1; step <= steps; step += 1) {
           // By the clock, so that the time of a generation is exact however late each timer fires.
-          await pause(startedAt + step * msPerStep - performance.now(), signal)
+          await pause(Math.max(0, startedAt + step * msPerStep - performance.now()), signal)
           onProgress?.({ step, steps })
           if (step < steps / 2) continue
           if (failEvery && call % failEvery === 0)

@@ -1,0 +1,302 @@
+#!/usr/bin/env bash
+# Builds both container images without a container engine or an image registry, starts them locked down (read-only,
+# no capabilities, any user id) and asks them for pictures. Last line: N passed, N failed.
+#
+#   scripts/test-images.sh            what a commit of the working tree would hold
+#   scripts/test-images.sh COMMIT     that commit
+#
+# Needs Linux with apt-get, and root (overlay storage, host network). What it builds stays in
+# $XDG_CACHE_HOME/diffusers-mcp/images (else ~/.cache), so that a second run takes a minute; remove it at will.
+# Everything listens on 127.0.0.1 alone.
+set -euo pipefail
+umask 022
+cd "$(dirname "$0")/.."
+
+IMAGES=${XDG_CACHE_HOME:-$HOME/.cache}/diffusers-mcp/images
+# The runtime is tested without the 4 GB of CUDA. This script makes the libraries that torch then looks for.
+STUBS=../shared/recipes/runtime/make_cuda_stubs.py
+# OpenShift gives every namespace user ids like this one, and always group 0.
+OPENSHIFT=1000620000:0
+
+STORAGE=(--root "$IMAGES/storage" --runroot "$IMAGES/run" --storage-driver overlay)
+BUILDAH=(nice -n 10 buildah "${STORAGE[@]}")
+PODMAN=(nice -n 5 podman "${STORAGE[@]}" --cgroup-manager cgroupfs --events-backend none --runtime runc)
+# On the host's network, HOST=127.0.0.1 keeps every port on the loopback interface. Podman's own limits are higher than
+# root may set inside a sandbox. With its shells masked an image proves that it needs none.
+LOCKED=(--network host --log-driver k8s-file --read-only --cap-drop all --security-opt no-new-privileges
+  --ulimit nofile=1024:4096 --ulimit nproc=4096:4096
+  --volume /dev/null:/usr/bin/dash:ro --volume /dev/null:/usr/bin/bash:ro)
+
+passed=0
+failed=0
+work=$(mktemp -d)
+containers=()
+
+finish() {
+  for id in "${containers[@]}"; do "${PODMAN[@]}" rm --force --time 0 "$id" > "$work/rm.log" 2>&1 || cat "$work/rm.log"; done
+  rm -rf "$work"
+}
+trap finish EXIT
+
+say() { printf '\n=== %s\n' "$*"; }
+die() { printf '%s\n' "$*" >&2; exit 1; }
+
+check() { # check WHAT COMMAND...: counts it; its output is shown when it fails
+  local what=$1
+  shift
+  if "$@" > "$work/check.log" 2>&1; then
+    passed=$((passed + 1))
+    printf 'ok      %s\n' "$what"
+  else
+    failed=$((failed + 1))
+    printf 'FAILED  %s\n' "$what"
+    tail -n 40 "$work/check.log"
+  fi
+}
+
+summary() {
+  printf '\n%s passed, %s failed\n' "$passed" "$failed"
+  [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+  exit
+}
+
+install_tools() {
+  local missing=()
+  local tool
+  for tool in buildah podman runc mmdebstrap curl; do
+    command -v "$tool" > "$work/which" || missing+=("$tool")
+  done
+  [ "$(id -u)" -eq 0 ] || die "This needs root: overlay storage, and containers on the host's network."
+  [ ${#missing[@]} -eq 0 ] && return
+  say "Installing ${missing[*]}"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" debian-archive-keyring
+}
+
+build() { # build TAG CONTEXT OPTION...
+  local tag=$1 context=$2
+  shift 2
+  "${BUILDAH[@]}" bud --isolation chroot --layers --tag "$tag" "$@" "$context"
+}
+
+# Bases with the layout of the public ones, from Debian's packages and npm's binary of Node.
+make_bases() {
+  local base=$IMAGES/base
+  mkdir -p "$base"
+  if [ ! -f "$base/bookworm.tar" ]; then
+    nice mmdebstrap --quiet --variant=minbase --include=ca-certificates bookworm "$work/bookworm.tar"
+    mv "$work/bookworm.tar" "$base"
+  fi
+  rm -rf "$base/node" "$base/npm"
+  cp "$NODE" "$base/node"
+  cp -R "$(npm root --global)/npm" "$base/npm"
+  build "$DEBIAN_IMAGE" "$base" --file - << 'END'
+FROM scratch
+ADD bookworm.tar /
+CMD ["bash"]
+END
+  build "$NODE_IMAGE" "$base" --file - << END
+FROM $DEBIAN_IMAGE
+COPY npm /usr/local/lib/node_modules/npm
+COPY --chmod=0755 node /usr/local/bin/node
+RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm && chmod +x /usr/local/lib/node_modules/npm/bin/*.js
+END
+  build "$PYTHON_IMAGE" "$base" --file - << END
+FROM $DEBIAN_IMAGE
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/* && ln -s /usr/bin/python3 /usr/local/bin/python
+END
+}
+
+# The files of COMMIT, or of the working tree through an index of its own: without what git ignores (node_modules).
+export_source() { # export_source FOLDER [COMMIT]
+  local tree=${2:-}
+  if [ -z "$tree" ]; then
+    export GIT_INDEX_FILE=$work/index
+    git read-tree HEAD
+    git add --all
+    tree=$(git write-tree)
+    unset GIT_INDEX_FILE
+  fi
+  mkdir "$1"
+  git archive "$tree" | (umask 077 && tar -x -C "$1") # a user of the image must be able to read such files, too
+}
+
+free_port() {
+  "$NODE" -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close() })'
+}
+
+start() { # start OPTION... IMAGE: sets $container; options as of podman run
+  container=$("${PODMAN[@]}" create "${LOCKED[@]}" --env HOST=127.0.0.1 "$@") || return
+  containers+=("$container")
+  "${PODMAN[@]}" start "$container"
+}
+
+answers() { # answers URL SECONDS: until it says 200, as long as the container runs
+  local end=$((SECONDS + $2))
+  until curl --silent --show-error --fail --max-time 10 "$1"; do
+    [ "$("${PODMAN[@]}" inspect --format '{{.State.Running}}' "$container")" = true ] && [ $SECONDS -lt $end ] || {
+      "${PODMAN[@]}" logs "$container"
+      return 1
+    }
+    sleep 0.3
+  done
+}
+
+# Whether the container's process has this user id, no capability, and cannot get any.
+locked_down() { # locked_down UID:GID
+  local pid
+  pid=$("${PODMAN[@]}" inspect --format '{{.State.Pid}}' "$container")
+  grep -E '^(Uid|Gid|CapEff|CapBnd|NoNewPrivs):' "/proc/$pid/status"
+  awk -v want="$1" '
+    $1 == "Uid:" { uid = $2 } $1 == "Gid:" { gid = $2 } $1 ~ /^Cap(Eff|Bnd):$/ { caps = caps $2 } $1 == "NoNewPrivs:" { nnp = $2 }
+    END { exit !(uid ":" gid == want && caps ~ /^0+$/ && nnp == 1) }' "/proc/$pid/status"
+}
+
+# Whether FILE, a PNG or a prediction's answer, holds a picture of 64 by 64 that decodes.
+is_picture() { # is_picture FILE
+  "$NODE" --input-type=module -e '
+    import { readFileSync } from "node:fs"
+    import sharp from "sharp"
+    const file = readFileSync(process.argv[1])
+    const bytes = file[0] === 0x7b ? Buffer.from(JSON.parse(file).predictions[0].image.b64, "base64") : file
+    const { info } = await sharp(bytes).raw().toBuffer({ resolveWithObject: true })
+    const { format } = await sharp(bytes).metadata()
+    console.log(format, info)
+    process.exit(format === "png" && info.width === 64 && info.height === 64 ? 0 : 1)' "$1"
+}
+
+server_draws() { # server_draws PORT
+  curl --silent --show-error --fail-with-body --max-time 60 "http://127.0.0.1:$1/api/images" -o "$work/picture" \
+    -H 'Content-Type: application/json' -H 'Accept: image/png' \
+    -d '{"prompt":"a lighthouse","width":64,"height":64,"num_inference_steps":2,"seed":7}' || { cat "$work/picture"; return 1; }
+  is_picture "$work/picture"
+}
+
+runtime_draws() { # runtime_draws PORT
+  curl --silent --show-error --fail-with-body --max-time 60 "http://127.0.0.1:$1/v1/models/model:predict" -o "$work/picture" \
+    -H 'Content-Type: application/json' \
+    -d '{"instances":[{"prompt":"a lighthouse","width":64,"height":64,"num_inference_steps":2,"seed":7}]}' || { cat "$work/picture"; return 1; }
+  is_picture "$work/picture"
+}
+
+has_drawn() { # has_drawn METRICS_PORT COUNT: whether the runtime's metrics count that many pictures
+  curl --silent --show-error --fail --max-time 10 "http://127.0.0.1:$1/metrics" > "$work/metrics"
+  grep '^diffusers_runtime' "$work/metrics"
+  grep -qx "diffusers_runtime_requests_total{outcome=\"succeeded\"} $2.0" "$work/metrics"
+}
+
+ends_on_sigterm() {
+  local status
+  "${PODMAN[@]}" kill --signal TERM "$container"
+  status=$(timeout 60 "${PODMAN[@]}" wait "$container")
+  "${PODMAN[@]}" logs "$container"
+  echo "exit status $status"
+  [ "$status" = 0 ]
+}
+
+# The image's own settings listen for everyone, which needs a decision about authentication.
+refuses_to_be_open() { # refuses_to_be_open IMAGE
+  local status=0
+  "${PODMAN[@]}" run "${LOCKED[@]}" --rm "$1" > "$work/refusal" 2>&1 || status=$?
+  cat "$work/refusal"
+  [ "$status" = 2 ] && grep -q 'HOST.*MCP_AUTH_TOKEN.*AUTH=none' "$work/refusal"
+}
+
+size() { printf '        %s: %s\n' "$1" "$("${PODMAN[@]}" images --format '{{.Size}}' "$1")"; }
+
+test_server() {
+  say 'Server image'
+  local user port
+  for user in 10001:10001 "$OPENSHIFT"; do
+    port=$(free_port)
+    check "as $user: starts" start --user "$user" --env PORT="$port" "$SERVER"
+    check "as $user: /health" answers "http://127.0.0.1:$port/health" 30
+    check "as $user: /ready" answers "http://127.0.0.1:$port/ready" 30
+    check "as $user: no capability, no new privilege" locked_down "$user"
+    check "as $user: a picture" server_draws "$port"
+    check "as $user: SIGTERM ends it with 0" ends_on_sigterm
+  done
+  check 'refuses to listen for everyone without authentication' refuses_to_be_open "$SERVER"
+}
+
+start_runtime() { # start_runtime USER PORT METRICS_PORT
+  start --user "$1" --env PORT="$2" --env METRICS_PORT="$3" --tmpfs /tmp --volume "$work/models/sd:/mnt/models:ro" "$RUNTIME"
+}
+
+test_runtime() {
+  say 'Runtime image'
+  local user port metrics
+  for user in 10001:0 "$OPENSHIFT"; do
+    port=$(free_port)
+    metrics=$(free_port)
+    check "as $user: starts" start_runtime "$user" "$port" "$metrics"
+    check "as $user: /v2/health/ready" answers "http://127.0.0.1:$port/v2/health/ready" 120
+    check "as $user: no capability, no new privilege" locked_down "$user"
+    check "as $user: a picture" runtime_draws "$port"
+    check "as $user: /metrics counts it" has_drawn "$metrics" 1
+    check "as $user: SIGTERM ends it with 0" ends_on_sigterm
+  done
+}
+
+test_both() {
+  say 'The server in front of the runtime'
+  local port metrics server_port runtime
+  port=$(free_port)
+  metrics=$(free_port)
+  server_port=$(free_port)
+  check 'the runtime starts' start_runtime 10001:0 "$port" "$metrics"
+  runtime=$container
+  check 'the runtime is ready' answers "http://127.0.0.1:$port/v2/health/ready" 120
+  check 'the server starts' start --env PORT="$server_port" --env DIFFUSERS_RUNTIME_URL="http://127.0.0.1:$port" "$SERVER"
+  check 'the server is ready' answers "http://127.0.0.1:$server_port/ready" 30
+  check 'a picture through both' server_draws "$server_port"
+  check 'the runtime drew it' has_drawn "$metrics" 1
+  check 'SIGTERM ends the server with 0' ends_on_sigterm
+  container=$runtime
+  check 'SIGTERM ends the runtime with 0' ends_on_sigterm
+}
+
+install_tools
+mkdir -p "$IMAGES"
+node scripts/setup.mjs
+NODE=$PWD/node_modules/node/bin/node
+DEBIAN_IMAGE=localhost/debian:bookworm
+NODE_IMAGE=localhost/node:$("$NODE" -p 'process.versions.node')
+PYTHON_IMAGE=localhost/python:3.11
+SERVER=localhost/diffusers-mcp:test
+RUNTIME=localhost/diffusers-runtime:test
+
+# Where this machine's certificates are not the public ones, the package managers inside the build need them too.
+certificates=${NODE_EXTRA_CA_CERTS:-${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}}
+ca=()
+[ -f "$certificates" ] && ca=(--secret "id=ca,src=$certificates")
+
+say 'Base images'
+make_bases > "$work/bases.log" 2>&1 || { cat "$work/bases.log"; die 'The base images could not be made.'; }
+export_source "$work/source" "${1:-}"
+
+say 'Building the server image'
+check 'the server image builds' build "$SERVER" "$work/source" --target node --build-arg NODE_IMAGE="$NODE_IMAGE" "${ca[@]}"
+if [ "$failed" -gt 0 ]; then summary; fi
+size "$SERVER"
+test_server
+
+if [ ! -f "$STUBS" ]; then
+  say "The runtime image is left out: $STUBS is missing, and with CUDA the image is 5 GB"
+  summary
+fi
+
+say 'Building the runtime image'
+check 'the runtime image builds' build "$RUNTIME" "$work/source/runtime" --build-arg PYTHON_IMAGE="$PYTHON_IMAGE" \
+  --build-arg TORCH=stubs --secret "id=stubs,src=$STUBS" "${ca[@]}"
+if [ "$failed" -gt 0 ]; then summary; fi
+size "$RUNTIME"
+# The image has what it takes to make a pipeline.
+mkdir "$work/models"
+"${PODMAN[@]}" run --rm --network none --ulimit nofile=1024:4096 --ulimit nproc=4096:4096 \
+  --user 0:0 --volume "$work/source/runtime/tests:/tests:ro" --volume "$work/models:/models" \
+  "$RUNTIME" python /tests/tiny_pipelines.py /models sd > "$work/models.log" 2>&1 || { cat "$work/models.log"; die 'No pipeline.'; }
+test_runtime
+test_both
+summary

@@ -1,0 +1,56 @@
+import { describe, expect, test } from 'vitest'
+import { readPictureAnswer } from './answer.ts'
+import { encodePng } from './png.ts'
+
+// Noise, so that every character of base64 occurs; longer than the slices that it is decoded in.
+const pixels = Uint8Array.from({ length: 200 * 200 * 3 }, (_, i) => ((i * 2654435761) >>> 13) & 255)
+const png = Buffer.from(await encodePng({ width: 200, height: 200, channels: 3, pixels }))
+const b64 = png.toString('base64')
+const documentWith = (text: string, prompt = 'a') => ({
+  predictions: [{ prompt, image: { b64: text }, seed: 7 }],
+})
+const read = (json: string) => readPictureAnswer(Buffer.from(json), 'b64')
+
+describe('an answer with a picture', () => {
+  test.each<[string, string]>([
+    ['compact JSON', JSON.stringify(documentWith(b64))],
+    ['the spaces of Python', JSON.stringify(documentWith(b64)).replaceAll('":', '": ')],
+    ['indented JSON', JSON.stringify(documentWith(b64), null, 2)],
+    ['slashes that JSON escapes', JSON.stringify(documentWith(b64)).replaceAll('/', '\\/')],
+    ['base64 in lines', JSON.stringify(documentWith(b64.replace(/.{76}/g, '$&\r\n')))],
+    ['base64 without padding', JSON.stringify(documentWith(b64.replace(/=+$/, '')))],
+  ])('%s', (_, json) => {
+    const answer = read(json)
+    expect(Buffer.compare(answer.png, png)).toBe(0)
+    expect(answer).toMatchObject({ width: 200, height: 200, document: documentWith('') })
+  })
+
+  test('a prompt that looks like the key does not mislead', () => {
+    for (const prompt of ['"b64":"AAAA"', '{"b64": "', 'b64', '東京 "b64"']) {
+      const answer = read(JSON.stringify(documentWith(b64, prompt)))
+      expect(Buffer.compare(answer.png, png)).toBe(0)
+      expect(answer.document).toEqual(documentWith('', prompt))
+    }
+  })
+
+  test('base64 of every length', () => {
+    // A PNG whose padding chunk is cut to each of the three lengths that base64 ends in.
+    for (const extra of [0, 1, 2]) {
+      const longer = Buffer.concat([png.subarray(0, -12), Buffer.alloc(extra), png.subarray(-12)])
+      expect(Buffer.compare(read(JSON.stringify(documentWith(longer.toString('base64')))).png, longer)).toBe(
+        0,
+      )
+    }
+  })
+
+  test.each<[string, string, RegExp]>([
+    ['no key', '{"predictions":[]}', /no text under "b64"/],
+    ['a key without text', '{"b64":null}', /no text under "b64"/],
+    ['text without an end', '{"b64":"iVBOR', /no end/],
+    ['broken JSON around it', `{"b64":"${b64}"`, /JSON/],
+    ['what is no base64', '{"b64":"*** none ***"}', /signature/],
+    ['a character missing in the middle', JSON.stringify(documentWith(b64.replace('A', ''))), /PNG/],
+  ])('refuses %s', (_, json, reason) => {
+    expect(() => read(json)).toThrow(reason)
+  })
+})
