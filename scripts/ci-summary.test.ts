@@ -9,6 +9,8 @@ describe('a tier of .ci/run', () => {
   test.each([
     ['vitest', { status: 1, report: VITEST }, { passed: 7, failed: 2 }],
     ['pytest', { status: 1, report: JUNIT }, { passed: 4, failed: 3 }],
+    ['a closing line', { status: 1, report: 'ok\n3 passed, 1 failed\nbye\n' }, { passed: 3, failed: 1 }],
+    ['a log without counts', { status: 0, report: 'all is well\n' }, { passed: 1, failed: 0 }],
     ['no report, passed', { status: 0, report: undefined }, { passed: 1, failed: 0 }],
     ['no report, failed', { status: 1, report: undefined }, { passed: 0, failed: 1 }],
     [

@@ -10,7 +10,7 @@ export interface Count {
   readonly failed: number
 }
 
-/** The counts of one tier. @param report JSON of vitest or JUnit XML of pytest, where the tier wrote one. */
+/** The counts of one tier. @param report JSON of vitest, JUnit XML of pytest, or else what the tier printed. */
 export function countTier({ status, report }: { status: number; report: string | undefined }): Count {
   const counted = report === undefined ? { passed: 0, failed: 0 } : countReport(report)
   if (status !== 0 && counted.failed === 0) return { ...counted, failed: 1 }
@@ -23,6 +23,8 @@ function countReport(report: string): Count {
     const { numPassedTests, numFailedTests } = JSON.parse(report)
     return { passed: numPassedTests, failed: numFailedTests }
   }
+  const printed = [...report.matchAll(/^(\d+) passed, (\d+) failed$/gm)].at(-1)
+  if (printed) return { passed: Number(printed[1]), failed: Number(printed[2]) }
   const suite = report.match(/<testsuite\b[^>]*>/)?.[0] ?? ''
   const number = (name: string) => Number(suite.match(new RegExp(`\\b${name}="(\\d+)"`))?.[1] ?? 0)
   const failed = number('failures') + number('errors')
@@ -36,7 +38,7 @@ if (import.meta.main) {
     .filter((name) => name.endsWith('.status'))
     .sort()) {
     const name = file.slice(0, -'.status'.length)
-    const path = ['json', 'xml'].map((ending) => join(folder, `${name}.${ending}`)).find(existsSync)
+    const path = ['json', 'xml', 'log'].map((ending) => join(folder, `${name}.${ending}`)).find(existsSync)
     const status = Number(readFileSync(join(folder, file), 'utf8'))
     const count = countTier({ status, report: path && readFileSync(path, 'utf8') })
     console.log(

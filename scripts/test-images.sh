@@ -8,6 +8,7 @@
 # Needs Linux with apt-get, and root (overlay storage, host network). What it builds stays in
 # $XDG_CACHE_HOME/diffusers-mcp/images (else ~/.cache), so that a second run takes a minute; remove it at will.
 # Everything listens on 127.0.0.1 alone.
+# shellcheck disable=SC2329 # functions are called through `check`
 set -euo pipefail
 umask 022
 cd "$(dirname "$0")/.."
@@ -17,15 +18,19 @@ IMAGES=${XDG_CACHE_HOME:-$HOME/.cache}/diffusers-mcp/images
 STUBS=../shared/recipes/runtime/make_cuda_stubs.py
 # OpenShift gives every namespace user ids like this one, and always group 0.
 OPENSHIFT=1000620000:0
+REQUEST='{"prompt":"a lighthouse","width":64,"height":64,"num_inference_steps":2,"seed":7}'
 
 STORAGE=(--root "$IMAGES/storage" --runroot "$IMAGES/run" --storage-driver overlay)
 BUILDAH=(nice -n 10 buildah "${STORAGE[@]}")
 PODMAN=(nice -n 5 podman "${STORAGE[@]}" --cgroup-manager cgroupfs --events-backend none --runtime runc)
-# On the host's network, HOST=127.0.0.1 keeps every port on the loopback interface. Podman's own limits are higher than
-# root may set inside a sandbox. With its shells masked an image proves that it needs none.
-LOCKED=(--network host --log-driver k8s-file --read-only --cap-drop all --security-opt no-new-privileges
-  --ulimit nofile=1024:4096 --ulimit nproc=4096:4096
+# Podman's own limits are higher than root may set inside a sandbox.
+LIMITS=(--ulimit nofile=1024:4096 --ulimit nproc=4096:4096)
+# With its shells masked an image proves that it needs none.
+LOCKED=("${LIMITS[@]}" --log-driver k8s-file --read-only --cap-drop all --security-opt no-new-privileges
   --volume /dev/null:/usr/bin/dash:ro --volume /dev/null:/usr/bin/bash:ro)
+
+# A change of the runtime's lock file leaves 4 GB of layers behind; past this many GB the cache begins anew.
+CACHE_MAX=20
 
 passed=0
 failed=0
@@ -33,7 +38,10 @@ work=$(mktemp -d)
 containers=()
 
 finish() {
-  for id in "${containers[@]}"; do "${PODMAN[@]}" rm --force --time 0 "$id" > "$work/rm.log" 2>&1 || cat "$work/rm.log"; done
+  local id
+  for id in "${containers[@]}"; do
+    "${PODMAN[@]}" rm --force --time 0 "$id" > "$work/rm.log" 2>&1 || cat "$work/rm.log"
+  done
   rm -rf "$work"
 }
 trap finish EXIT
@@ -41,14 +49,14 @@ trap finish EXIT
 say() { printf '\n=== %s\n' "$*"; }
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
-check() { # check WHAT COMMAND...: counts it; its output is shown when it fails
-  local what=$1
+check() { # check WHAT COMMAND...: counts it, sets $ok to yes or no; its output is shown when it fails
+  local what=$1 begun=$SECONDS
   shift
   if "$@" > "$work/check.log" 2>&1; then
-    passed=$((passed + 1))
-    printf 'ok      %s\n' "$what"
+    passed=$((passed + 1)) ok=yes
+    printf 'ok      %s (%s s)\n' "$what" $((SECONDS - begun))
   else
-    failed=$((failed + 1))
+    failed=$((failed + 1)) ok=no
     printf 'FAILED  %s\n' "$what"
     tail -n 40 "$work/check.log"
   fi
@@ -119,26 +127,33 @@ export_source() { # export_source FOLDER [COMMIT]
     unset GIT_INDEX_FILE
   fi
   mkdir "$1"
-  git archive "$tree" | (umask 077 && tar -x -C "$1") # a user of the image must be able to read such files, too
+  # Modes as in the checkout of somebody with a strict umask: the images' users must be able to read them all the same.
+  git archive "$tree" | (umask 077 && tar -x --no-same-permissions -C "$1")
 }
 
 free_port() {
-  "$NODE" -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close() })'
+  "$NODE" -e '
+    const server = require("net").createServer()
+    server.listen(0, "127.0.0.1", () => { console.log(server.address().port); server.close() })'
 }
 
+# On the host's network, where HOST=127.0.0.1 keeps every port on the loopback interface.
 start() { # start OPTION... IMAGE: sets $container; options as of podman run
-  container=$("${PODMAN[@]}" create "${LOCKED[@]}" --env HOST=127.0.0.1 "$@") || return
+  container=$("${PODMAN[@]}" create "${LOCKED[@]}" --network host --env HOST=127.0.0.1 "$@") || return
   containers+=("$container")
   "${PODMAN[@]}" start "$container"
 }
 
+state() { "${PODMAN[@]}" inspect --format "{{.State.$1}}" "$container"; }
+
 answers() { # answers URL SECONDS: until it says 200, as long as the container runs
   local end=$((SECONDS + $2))
-  until curl --silent --show-error --fail --max-time 10 "$1"; do
-    [ "$("${PODMAN[@]}" inspect --format '{{.State.Running}}' "$container")" = true ] && [ $SECONDS -lt $end ] || {
+  until curl --silent --show-error --fail --max-time 10 "$1" > "$work/answer" 2>&1; do
+    if [ "$(state Running)" != true ] || [ "$SECONDS" -ge "$end" ]; then
+      cat "$work/answer"
       "${PODMAN[@]}" logs "$container"
       return 1
-    }
+    fi
     sleep 0.3
   done
 }
@@ -146,11 +161,13 @@ answers() { # answers URL SECONDS: until it says 200, as long as the container r
 # Whether the container's process has this user id, no capability, and cannot get any.
 locked_down() { # locked_down UID:GID
   local pid
-  pid=$("${PODMAN[@]}" inspect --format '{{.State.Pid}}' "$container")
+  pid=$(state Pid)
   grep -E '^(Uid|Gid|CapEff|CapBnd|NoNewPrivs):' "/proc/$pid/status"
   awk -v want="$1" '
-    $1 == "Uid:" { uid = $2 } $1 == "Gid:" { gid = $2 } $1 ~ /^Cap(Eff|Bnd):$/ { caps = caps $2 } $1 == "NoNewPrivs:" { nnp = $2 }
-    END { exit !(uid ":" gid == want && caps ~ /^0+$/ && nnp == 1) }' "/proc/$pid/status"
+    { value[$1] = $2 }
+    END {
+      exit !(value["Uid:"] ":" value["Gid:"] == want && value["CapEff:"] value["CapBnd:"] ~ /^0+$/ && value["NoNewPrivs:"] == 1)
+    }' "/proc/$pid/status"
 }
 
 # Whether FILE, a PNG or a prediction's answer, holds a picture of 64 by 64 that decodes.
@@ -166,18 +183,25 @@ is_picture() { # is_picture FILE
     process.exit(format === "png" && info.width === 64 && info.height === 64 ? 0 : 1)' "$1"
 }
 
+draws() { # draws URL BODY OPTION...: whether the answer to BODY is a picture
+  local url=$1 body=$2
+  shift 2
+  rm -f "$work/picture"
+  if curl --silent --show-error --fail-with-body --max-time 60 "$url" --output "$work/picture" \
+    --header 'Content-Type: application/json' --data "$body" "$@"; then
+    is_picture "$work/picture"
+  else
+    head -c 2000 "$work/picture"
+    return 1
+  fi
+}
+
 server_draws() { # server_draws PORT
-  curl --silent --show-error --fail-with-body --max-time 60 "http://127.0.0.1:$1/api/images" -o "$work/picture" \
-    -H 'Content-Type: application/json' -H 'Accept: image/png' \
-    -d '{"prompt":"a lighthouse","width":64,"height":64,"num_inference_steps":2,"seed":7}' || { cat "$work/picture"; return 1; }
-  is_picture "$work/picture"
+  draws "http://127.0.0.1:$1/api/images" "$REQUEST" --header 'Accept: image/png'
 }
 
 runtime_draws() { # runtime_draws PORT
-  curl --silent --show-error --fail-with-body --max-time 60 "http://127.0.0.1:$1/v1/models/model:predict" -o "$work/picture" \
-    -H 'Content-Type: application/json' \
-    -d '{"instances":[{"prompt":"a lighthouse","width":64,"height":64,"num_inference_steps":2,"seed":7}]}' || { cat "$work/picture"; return 1; }
-  is_picture "$work/picture"
+  draws "http://127.0.0.1:$1/v1/models/model:predict" "{\"instances\":[$REQUEST]}"
 }
 
 has_drawn() { # has_drawn METRICS_PORT COUNT: whether the runtime's metrics count that many pictures
@@ -195,10 +219,11 @@ ends_on_sigterm() {
   [ "$status" = 0 ]
 }
 
-# The image's own settings listen for everyone, which needs a decision about authentication.
+# The image's own settings listen for everyone, which needs a decision about authentication. Should it start all the
+# same, then without a network, and not for long.
 refuses_to_be_open() { # refuses_to_be_open IMAGE
   local status=0
-  "${PODMAN[@]}" run "${LOCKED[@]}" --rm "$1" > "$work/refusal" 2>&1 || status=$?
+  timeout 30 "${PODMAN[@]}" run "${LOCKED[@]}" --network none --rm "$1" > "$work/refusal" 2>&1 || status=$?
   cat "$work/refusal"
   [ "$status" = 2 ] && grep -q 'HOST.*MCP_AUTH_TOKEN.*AUTH=none' "$work/refusal"
 }
@@ -220,8 +245,16 @@ test_server() {
   check 'refuses to listen for everyone without authentication' refuses_to_be_open "$SERVER"
 }
 
+make_pipeline() {
+  mkdir "$work/models"
+  "${PODMAN[@]}" run --rm "${LIMITS[@]}" --network none --user 0:0 --volume "$work/source/runtime/tests:/tests:ro" \
+    --volume "$work/models:/models" "$RUNTIME" python /tests/tiny_pipelines.py /models sd
+  chmod -R go+rX "$work/models" # weights are written for their owner alone
+}
+
 start_runtime() { # start_runtime USER PORT METRICS_PORT
-  start --user "$1" --env PORT="$2" --env METRICS_PORT="$3" --tmpfs /tmp --volume "$work/models/sd:/mnt/models:ro" "$RUNTIME"
+  start --user "$1" --env PORT="$2" --env METRICS_PORT="$3" --tmpfs /tmp \
+    --volume "$work/models/sd:/mnt/models:ro" "$RUNTIME"
 }
 
 test_runtime() {
@@ -248,7 +281,8 @@ test_both() {
   check 'the runtime starts' start_runtime 10001:0 "$port" "$metrics"
   runtime=$container
   check 'the runtime is ready' answers "http://127.0.0.1:$port/v2/health/ready" 120
-  check 'the server starts' start --env PORT="$server_port" --env DIFFUSERS_RUNTIME_URL="http://127.0.0.1:$port" "$SERVER"
+  check 'the server starts' start --env PORT="$server_port" \
+    --env DIFFUSERS_RUNTIME_URL="http://127.0.0.1:$port" "$SERVER"
   check 'the server is ready' answers "http://127.0.0.1:$server_port/ready" 30
   check 'a picture through both' server_draws "$server_port"
   check 'the runtime drew it' has_drawn "$metrics" 1
@@ -258,7 +292,10 @@ test_both() {
 }
 
 install_tools
-mkdir -p "$IMAGES"
+mkdir -p "$IMAGES/storage"
+if [ "$(du --summarize --block-size 1G "$IMAGES/storage" | cut -f 1)" -gt "$CACHE_MAX" ]; then
+  "${PODMAN[@]}" rmi --all --force > "$work/rmi.log" 2>&1 || cat "$work/rmi.log"
+fi
 node scripts/setup.mjs
 NODE=$PWD/node_modules/node/bin/node
 DEBIAN_IMAGE=localhost/debian:bookworm
@@ -277,8 +314,9 @@ make_bases > "$work/bases.log" 2>&1 || { cat "$work/bases.log"; die 'The base im
 export_source "$work/source" "${1:-}"
 
 say 'Building the server image'
-check 'the server image builds' build "$SERVER" "$work/source" --target node --build-arg NODE_IMAGE="$NODE_IMAGE" "${ca[@]}"
-if [ "$failed" -gt 0 ]; then summary; fi
+check 'the server image builds' build "$SERVER" "$work/source" --target node \
+  --build-arg NODE_IMAGE="$NODE_IMAGE" "${ca[@]}"
+[ "$ok" = yes ] || summary
 size "$SERVER"
 test_server
 
@@ -290,13 +328,9 @@ fi
 say 'Building the runtime image'
 check 'the runtime image builds' build "$RUNTIME" "$work/source/runtime" --build-arg PYTHON_IMAGE="$PYTHON_IMAGE" \
   --build-arg TORCH=stubs --secret "id=stubs,src=$STUBS" "${ca[@]}"
-if [ "$failed" -gt 0 ]; then summary; fi
+[ "$ok" = yes ] || summary
 size "$RUNTIME"
-# The image has what it takes to make a pipeline.
-mkdir "$work/models"
-"${PODMAN[@]}" run --rm --network none --ulimit nofile=1024:4096 --ulimit nproc=4096:4096 \
-  --user 0:0 --volume "$work/source/runtime/tests:/tests:ro" --volume "$work/models:/models" \
-  "$RUNTIME" python /tests/tiny_pipelines.py /models sd > "$work/models.log" 2>&1 || { cat "$work/models.log"; die 'No pipeline.'; }
+check 'its libraries make a tiny pipeline' make_pipeline
 test_runtime
 test_both
 summary

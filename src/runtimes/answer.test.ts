@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { readPictureAnswer } from './answer.ts'
 import { encodePng } from './png.ts'
 
@@ -9,7 +9,13 @@ const b64 = png.toString('base64')
 const documentWith = (text: string, prompt = 'a') => ({
   predictions: [{ prompt, image: { b64: text }, seed: 7 }],
 })
-const read = (json: string) => readPictureAnswer(Buffer.from(json), 'b64')
+/** Read from pieces of `pieceBytes`. */
+const read = (json: string, { pieceBytes = 65_536 } = {}) => {
+  const bytes = Buffer.from(json)
+  const pieces: Buffer[] = []
+  for (let at = 0; at < bytes.length; at += pieceBytes) pieces.push(bytes.subarray(at, at + pieceBytes))
+  return readPictureAnswer(pieces, 'b64')
+}
 
 describe('an answer with a picture', () => {
   test.each<[string, string]>([
@@ -20,9 +26,11 @@ describe('an answer with a picture', () => {
     ['base64 in lines', JSON.stringify(documentWith(b64.replace(/.{76}/g, '$&\r\n')))],
     ['base64 without padding', JSON.stringify(documentWith(b64.replace(/=+$/, '')))],
   ])('%s', (_, json) => {
-    const answer = read(json)
-    expect(Buffer.compare(answer.png, png)).toBe(0)
-    expect(answer).toMatchObject({ width: 200, height: 200, document: documentWith('') })
+    for (const pieceBytes of [7, 64, 1001, 65_536, 10_000_000]) {
+      const answer = read(json, { pieceBytes })
+      expect(Buffer.compare(answer.png, png)).toBe(0)
+      expect(answer).toMatchObject({ width: 200, height: 200, document: documentWith('') })
+    }
   })
 
   test('a prompt that looks like the key does not mislead', () => {
@@ -31,6 +39,14 @@ describe('an answer with a picture', () => {
       expect(Buffer.compare(answer.png, png)).toBe(0)
       expect(answer.document).toEqual(documentWith('', prompt))
     }
+  })
+
+  test('only the little around the picture is parsed, wherever the pieces were cut', () => {
+    const parse = vi.spyOn(JSON, 'parse')
+    read(JSON.stringify(documentWith(b64)), { pieceBytes: 1001 })
+    const parsed = parse.mock.calls.map(([json]) => json)
+    parse.mockRestore()
+    expect(parsed).toEqual([JSON.stringify(documentWith(''))])
   })
 
   test('base64 of every length', () => {
@@ -44,6 +60,7 @@ describe('an answer with a picture', () => {
   })
 
   test.each<[string, string, RegExp]>([
+    ['nothing', '', /no text under "b64"/],
     ['no key', '{"predictions":[]}', /no text under "b64"/],
     ['a key without text', '{"b64":null}', /no text under "b64"/],
     ['text without an end', '{"b64":"iVBOR', /no end/],

@@ -46,8 +46,8 @@ export interface Endpoint {
    * @throws AppError `runtime_failed` (broken off, idle, too big), and the signal's reason once it aborts.
    */
   read(answer: Answer, options: ReadOptions): Promise<void>
-  /** Reads a JSON answer to its end. @throws as `read` does, and `runtime_failed` for another media type. */
-  readJson(answer: Answer, options: { signal: AbortSignal }): Promise<Buffer>
+  /** Reads a JSON answer to its end, in pieces. @throws as `read` does, and `runtime_failed` for another media type. */
+  readJson(answer: Answer, options: { signal: AbortSignal }): Promise<readonly Buffer[]>
   /**
    * What a GET of `path` answers within 3 s, parsed from JSON.
    * @throws AppError `runtime_unavailable` whatever is wrong, and the signal's reason once it aborts.
@@ -125,14 +125,16 @@ export function createEndpoint(options: EndpointOptions): Endpoint {
           return undefined
         },
       })
-      return Buffer.concat(chunks)
+      return chunks
     },
 
     async probe({ path, signal }) {
       const bounded = AbortSignal.any([signal, AbortSignal.timeout(PROBE_TIMEOUT_MS)])
       try {
         const answer = await endpoint.send({ path, accept: 'application/json', signal: bounded })
-        return JSON.parse((await endpoint.readJson(answer, { signal: bounded })).toString('utf8'))
+        return JSON.parse(
+          Buffer.concat(await endpoint.readJson(answer, { signal: bounded })).toString('utf8'),
+        )
       } catch (error) {
         if (signal.aborted) throw signal.reason
         throw error instanceof AppError && error.code === 'runtime_unavailable'

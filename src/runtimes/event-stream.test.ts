@@ -5,7 +5,7 @@ import { createEventStreamReader } from './event-stream.ts'
 function read(stream: string | Buffer, { chunkBytes = Number.POSITIVE_INFINITY } = {}): [string, string][] {
   const events: [string, string][] = []
   const reader = createEventStreamReader({
-    onEvent: ({ event, data }) => events.push([event, data.toString()]),
+    onEvent: ({ event, data }) => events.push([event, Buffer.concat(data).toString()]),
   })
   const bytes = Buffer.from(stream)
   for (let at = 0; at < bytes.length; at += chunkBytes) reader.feed(bytes.subarray(at, at + chunkBytes))
@@ -55,7 +55,7 @@ describe('an event stream', () => {
     let bytes = 0
     const reader = createEventStreamReader({
       onEvent: ({ data }) => {
-        bytes = data.length
+        bytes = Buffer.concat(data).length
       },
     })
     const startedAt = process.cpuUsage()

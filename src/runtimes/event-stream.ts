@@ -1,19 +1,22 @@
 /**
  * Server-sent events (WHATWG HTML, "9.2.6 Interpreting an event stream") read as bytes. A picture comes as one
- * `data:` line of megabytes in chunks of 64 KB: lines are joined once, when they end, and never become text here.
+ * `data:` line of megabytes in chunks of 64 KB: its pieces are passed on as they came, neither joined nor made text.
  */
 
 export interface ServerSentEvent {
   /** `message` where the stream names none. */
   readonly event: string
-  /** UTF-8; several `data:` lines are joined by a line feed. */
-  readonly data: Buffer
+  /** UTF-8 in pieces; between several `data:` lines there is a line feed. */
+  readonly data: readonly Buffer[]
 }
 
 const LF = 0x0a
 const CR = 0x0d
 const COLON = 0x3a
 const SPACE = 0x20
+const LINE_FEED = Buffer.from([LF])
+/** Bytes that hold a byte order mark, the longest field name, the colon and the space. */
+const FIELD_START = 16
 const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf])
 
 /**
@@ -24,37 +27,39 @@ const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf])
 export function createEventStreamReader({ onEvent }: { onEvent: (event: ServerSentEvent) => void }): {
   feed(chunk: Buffer): void
 } {
-  let pieces: Buffer[] = []
+  let line: Buffer[] = []
   let firstLine = true
   let afterCarriageReturn = false
   let event = ''
   let data: Buffer[] = []
 
   const endLine = (piece: Buffer) => {
-    let line = piece
-    if (pieces.length > 0) {
-      pieces.push(piece)
-      line = Buffer.concat(pieces)
-      pieces = []
-    }
-    if (firstLine && line.subarray(0, 3).equals(BYTE_ORDER_MARK)) line = line.subarray(3)
+    line.push(piece)
+    // The few lines that were cut within their field name are joined, so that the name is in the first piece.
+    const pieces = line[0]!.length < FIELD_START ? [Buffer.concat(line)] : line
+    line = []
+    if (firstLine && pieces[0]!.subarray(0, 3).equals(BYTE_ORDER_MARK)) pieces[0] = pieces[0]!.subarray(3)
     firstLine = false
-    if (line.length === 0) dispatch()
-    else readField(line)
+    readLine(pieces)
   }
 
-  const readField = (line: Buffer) => {
-    const colon = line.indexOf(COLON)
-    const name = line.toString('latin1', 0, colon === -1 ? line.length : colon)
+  const readLine = (pieces: Buffer[]) => {
+    const start = pieces[0]!
+    if (start.length === 0) return dispatch()
+    const colon = start.indexOf(COLON)
+    const name = start.toString('latin1', 0, colon === -1 ? start.length : colon)
     if (name !== 'data' && name !== 'event') return
-    const start = colon === -1 ? line.length : line[colon + 1] === SPACE ? colon + 2 : colon + 1
-    if (name === 'event') event = line.toString('utf8', start)
-    else data.push(line.subarray(start))
+    const at = colon === -1 ? start.length : start[colon + 1] === SPACE ? colon + 2 : colon + 1
+    pieces[0] = start.subarray(at)
+    if (name === 'event') event = Buffer.concat(pieces).toString('utf8')
+    else {
+      if (data.length > 0) data.push(LINE_FEED)
+      for (const piece of pieces) data.push(piece)
+    }
   }
 
   const dispatch = () => {
-    if (data.length > 0)
-      onEvent({ event: event || 'message', data: data.length === 1 ? data[0]! : joinLines(data) })
+    if (data.length > 0) onEvent({ event: event || 'message', data })
     event = ''
     data = []
   }
@@ -78,12 +83,7 @@ export function createEventStreamReader({ onEvent }: { onEvent: (event: ServerSe
         }
         if (lf !== -1 && lf < start) lf = chunk.indexOf(LF, start)
       }
-      if (start < chunk.length) pieces.push(chunk.subarray(start))
+      if (start < chunk.length) line.push(chunk.subarray(start))
     },
   }
-}
-
-function joinLines(lines: readonly Buffer[]): Buffer {
-  const feed = Buffer.from([LF])
-  return Buffer.concat(lines.flatMap((line, i) => (i === 0 ? [line] : [feed, line])))
 }

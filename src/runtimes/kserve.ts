@@ -87,7 +87,7 @@ interface PredictionsOptions {
 }
 
 /** The bytes of `{"predictions": [...]}`, whichever way they came. */
-async function predictionsIn(answer: Answer, options: PredictionsOptions): Promise<Buffer> {
+async function predictionsIn(answer: Answer, options: PredictionsOptions): Promise<readonly Buffer[]> {
   if (mediaType(answer) === 'text/event-stream') return resultOf(answer, options)
   return options.endpoint.readJson(answer, options)
 }
@@ -95,8 +95,8 @@ async function predictionsIn(answer: Answer, options: PredictionsOptions): Promi
 async function resultOf(
   answer: Answer,
   { endpoint, signal, onProgress }: PredictionsOptions,
-): Promise<Buffer> {
-  let result: Buffer | undefined
+): Promise<readonly Buffer[]> {
+  let result: readonly Buffer[] | undefined
   const reader = createEventStreamReader({
     onEvent({ event, data }) {
       if (result) return
@@ -121,23 +121,23 @@ async function resultOf(
 }
 
 /** The codes are this server's own vocabulary, as far as the runtime can know it. */
-function errorFrom(data: Buffer): AppError {
+function errorFrom(data: readonly Buffer[]): AppError {
   const { error, code } = parse(errorEvent, data)
   if (code === 'invalid_request') return refused(error)
   if (code === 'runtime_unavailable' || code === 'overloaded') return runtimeUnavailable(error)
   return runtimeFailed(`error event ${quote(code)}: ${plainText(error, 2000)}`)
 }
 
-function parse<Schema extends z.ZodType>(schema: Schema, data: Buffer): z.output<Schema> {
+function parse<Schema extends z.ZodType>(schema: Schema, data: readonly Buffer[]): z.output<Schema> {
   try {
-    return schema.parse(JSON.parse(data.toString('utf8')))
+    return schema.parse(JSON.parse(Buffer.concat(data).toString('utf8')))
   } catch (error) {
     throw runtimeFailed(error)
   }
 }
 
 function imageFrom(
-  json: Buffer,
+  json: readonly Buffer[],
   { request, model }: { request: GenerationRequest; model: string },
 ): GeneratedImage {
   let picture: PictureAnswer

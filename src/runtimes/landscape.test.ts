@@ -56,7 +56,7 @@ describe('a simulated landscape', () => {
     expect(stdout.trim()).toBe(hashOf(png))
   })
 
-  test('says what it is, where there is room also of what: nothing else is white on dark', async () => {
+  test('says SIMULATED at every size, and the prompt where there is room', async () => {
     const inkIn = (pixels: Uint8Array, width: number, height: number, value: number) => {
       const band = pixels.subarray((height - 11) * width * 3)
       return band.filter((byte, i) => i % 3 === 0 && byte === value && band[i + 1] === value).length

@@ -113,6 +113,13 @@ test.each<[number, unknown, object]>([
   await expect(runtime.generate(REQUEST, { signal: never })).rejects.toMatchObject(error)
 })
 
+test('an answer of another media type is not read', async () => {
+  answer = () => new Response('{"data":[]}', { headers: { 'content-type': 'text/plain' } })
+  const failure = await runtime.generate(REQUEST, { signal: never }).catch((error) => error)
+  expect(failure.code).toBe('runtime_failed')
+  expect(failure.cause.message).toContain('text/plain')
+})
+
 test('is ready when it lists its models', async () => {
   await expect(runtime.check({ signal: never })).resolves.toBeUndefined()
   answer = () => Response.json({}, { status: 401 })

@@ -51,8 +51,8 @@ export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRun
         ...(requestId === undefined ? {} : { requestId }),
         signal,
       })
-      const bytes = await endpoint.readJson(answer, { signal })
-      const { document, png, ...size } = pictureIn(bytes)
+      const json = await endpoint.readJson(answer, { signal })
+      const { document, png, ...size } = pictureIn(json)
       const parsed = generation.safeParse(document)
       if (!parsed.success) throw runtimeFailed(parsed.error)
       const { inference_time_s } = parsed.data
@@ -73,9 +73,9 @@ export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRun
   }
 }
 
-function pictureIn(bytes: Buffer): PictureAnswer {
+function pictureIn(json: readonly Buffer[]): PictureAnswer {
   try {
-    return readPictureAnswer(bytes, 'b64_json')
+    return readPictureAnswer(json, 'b64_json')
   } catch (error) {
     throw runtimeFailed(error)
   }

@@ -99,7 +99,7 @@ export function createSimulatedRuntime(options: SimulatedOptions): SimulatedRunt
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await sleep(ms, undefined, { signal }).catch(() => {})
+  await sleep(Math.max(0, ms), undefined, { signal }).catch(() => {})
   signal.throwIfAborted()
 }
 

@@ -29,9 +29,12 @@ export function cleanEnv(env: Record<string, string>): Record<string, string> {
   return { PATH, HOME, ...env }
 }
 
+/** How long a process may take until it listens, in milliseconds. */
+const START_MS = 120_000
+
 /**
- * Starts a process that prints one JSON line with a `url` when it listens.
- * @throws Error with everything it printed when it ends before that.
+ * Starts a process that prints one JSON line with a `url` when it listens (the server does so at LOG_LEVEL=info).
+ * @throws Error with everything it printed when it ends before that, or does not listen in time.
  */
 export async function start(options: {
   readonly command: string
@@ -56,11 +59,19 @@ export async function start(options: {
       try {
         const entry = JSON.parse(line)
         log.push(entry)
-        if (typeof entry.url === 'string') resolve(entry.url)
+        if (typeof entry.url === 'string') {
+          clearTimeout(tooLate)
+          resolve(entry.url)
+        }
       } catch {
         // Not every line is ours.
       }
     })
+    const tooLate = setTimeout(() => {
+      child.kill('SIGKILL')
+      reject(new Error(`${options.args.join(' ')} does not listen:\n${printed}`))
+    }, START_MS)
+    void ended.then(() => clearTimeout(tooLate))
     void ended.then((code) => reject(new Error(`${options.args.join(' ')} ended with ${code}:\n${printed}`)))
   })
   return {
