@@ -102,7 +102,7 @@ async function arrive({
   for (let index = 0; ; index += 1) {
     due += (-Math.log(1 - Math.random()) / perSecond) * 1000
     if (due > seconds * 1000) break
-    if (due > since()) await new Promise((resolve) => setTimeout(resolve, due - since()))
+    if (due > since()) await new Promise((resolve) => setTimeout(resolve, Math.max(0, due - since())))
     pending.push(ask({ url, index, due: since(), since }))
   }
   return await Promise.all(pending)

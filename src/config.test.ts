@@ -2,7 +2,6 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { renderConfigurationDoc } from '../scripts/docs.ts'
 import { type ConfigError, configHelp, loadConfig, SETTINGS } from './config.ts'
 
 const problemsOf = (env: Record<string, string>) => {
@@ -138,10 +137,5 @@ describe('the table', () => {
   test('--help names every variable', () => {
     const help = configHelp()
     for (const name of Object.keys(SETTINGS)) expect(help).toContain(`  ${name}\n`)
-  })
-
-  test('docs/configuration.md is what `npm run docs` writes', () => {
-    const { current, wanted } = renderConfigurationDoc()
-    expect(current).toBe(wanted)
   })
 })

@@ -74,7 +74,7 @@ export async function createParts({ config, log }: { config: Config; log: Logger
     })),
     log,
   })
-  const mcpParts = { toolCaller, images, version: VERSION, log }
+  const mcpParts = { ...answer, toolCaller, ttlSeconds: settings.ttlSeconds, version: VERSION, log }
   const mcp = createMcpEndpoint(mcpParts)
   const app = createApp({
     ...answer,

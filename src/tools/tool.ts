@@ -36,6 +36,8 @@ export interface ToolContext {
   readonly requestId: string
   /** Milliseconds from now until the result stops being of use; absent: the server's default. */
   readonly deadlineMs?: number
+  /** How long this call may wait, in milliseconds; absent: the server's wait budget. */
+  readonly waitMs?: number
   /** A retry under the same key joins the work that it is a retry of. */
   readonly idempotencyKey?: string
   /** Present where the caller asked for progress. */

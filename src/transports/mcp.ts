@@ -1,6 +1,7 @@
 /** MCP in both protocol eras, over HTTP and stdio: protocol in, tool call out. */
 import {
   type AuthInfo,
+  CLIENT_CAPABILITIES_META_KEY,
   createMcpHandler,
   type McpRequestContext,
   ProtocolError,
@@ -12,11 +13,11 @@ import {
 import { z } from 'zod'
 import { ANONYMOUS, type Caller } from '../auth/caller.ts'
 import { AppError, toAppError } from '../errors.ts'
-import type { ImageStore } from '../images/image.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { imageTemplate, listImageResources, readImageResource } from '../tools/image/resource.ts'
 import { getPrompt, PROMPTS } from '../tools/prompts.ts'
 import { idempotencyKeySchema, parseInput, type ToolCaller, type ToolContext } from '../tools/tool.ts'
+import { asTask, declaresTasks, serveTasks, TASK_WAIT_MS, TASKS_EXTENSION, type TaskParts } from './tasks.ts'
 
 /** Prefix of this product's own `_meta` keys. */
 const META = 'io.github.diffusers-mcp'
@@ -27,9 +28,8 @@ const KEEP_ALIVE_MS = 15_000
 /** Lists change only when the server restarts with another configuration; milliseconds. */
 const LIST_TTL_MS = 60_000
 
-export interface McpParts {
+export interface McpParts extends TaskParts {
   readonly toolCaller: ToolCaller
-  readonly images: ImageStore
   readonly version: string
   readonly log: Logger
 }
@@ -48,7 +48,7 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
     const server = new Server(
       { name: 'diffusers-mcp', title: 'Diffusers MCP', version },
       {
-        capabilities: { tools: {}, resources: {}, prompts: {} },
+        capabilities: { tools: {}, resources: {}, prompts: {}, extensions: { [TASKS_EXTENSION]: {} } },
         instructions:
           'Makes pictures from text with generate_image. A picture that takes long is answered with a job_id: wait for it with get_image_job.',
         cacheHints: {
@@ -66,16 +66,21 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
           `There is no tool ${JSON.stringify(params.name)}; tools/list names them.`,
         )
       try {
-        const result = await toolCaller.call(
-          params.name,
-          params.arguments,
-          toolContext(context, caller, requestId),
+        const tasks = declaresTasks(
+          (context.mcpReq.envelope as Record<string, unknown> | undefined)?.[CLIENT_CAPABILITIES_META_KEY],
         )
+        const result = await toolCaller.call(params.name, params.arguments, {
+          ...toolContext(context, caller, requestId),
+          ...(tasks ? { waitMs: TASK_WAIT_MS } : {}),
+        })
+        const task = tasks ? await asTask(result, caller, parts) : undefined
+        if (task) return task as never
         return { content: [...result.content], structuredContent: result.structured }
       } catch (error) {
         return errorResult(toAppError(error))
       }
     })
+    serveTasks(server, caller, parts)
     server.setRequestHandler('resources/templates/list', () => ({ resourceTemplates: [imageTemplate] }))
     server.setRequestHandler('resources/list', async () => ({
       resources: await listImageResources({ images, caller }),

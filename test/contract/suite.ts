@@ -2,9 +2,17 @@
 import { request as httpRequest } from 'node:http'
 import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type AnyClient, type CallResult, HTTP_CLIENTS, stdioClients } from '../support/clients.ts'
+import type { TargetQueue } from '../../src/jobs/job.ts'
+import {
+  type AnyClient,
+  type CallResult,
+  type Connect,
+  HTTP_CLIENTS,
+  stdioClients,
+} from '../support/clients.ts'
 import { eventually } from '../support/eventually.ts'
 import { type Engine, type Running, startServer, startSimulatedRuntime } from '../support/process.ts'
+import { tasksContract } from './tasks.ts'
 
 const ERROR_META = 'io.github.diffusers-mcp/error'
 const DEADLINE_META = 'io.github.diffusers-mcp/deadlineMs'
@@ -12,6 +20,7 @@ const olderHttp = ['old SDK, 2025-11-25', 'current SDK, older era']
 const TINY = { prompt: 'a lighthouse', width: 64, height: 64, num_inference_steps: 4 }
 
 interface Stats {
+  started: number
   running: number
   aborted: number
   steps: number
@@ -34,6 +43,7 @@ export function contract(engine: Engine): void {
         { name: 'quick', kind: 'kserve', url: quickRuntime.url, concurrency: 4, queue: 100 },
         { name: 'slow', kind: 'kserve', url: slowRuntime.url, concurrency: 1, queue: 2 },
         { name: 'drawn', kind: 'simulated', defaults: { width: 128, height: 64 } },
+        { name: 'failing', kind: 'simulated', options: { msPerStep: 50, failEvery: 1 } },
         { name: 'absent', kind: 'kserve', url: 'http://127.0.0.1:9' },
       ]),
     }
@@ -229,6 +239,8 @@ export function contract(engine: Engine): void {
     })
   })
 
+  tasksContract(() => server.url)
+
   describe('REST', () => {
     test('answers with the flat shape and a link that needs nothing else', async () => {
       const response = await post('/api/images', { ...TINY, seed: 3 })
@@ -414,6 +426,78 @@ export function contract(engine: Engine): void {
     })
   })
 
+  describe('once', () => {
+    const key = () => ({ 'idempotency-key': crypto.randomUUID() })
+
+    test('the same key 50 times in parallel: one picture, 50 equal answers', async () => {
+      const headers = key()
+      const answers = await Promise.all(Array.from({ length: 50 }, () => post('/api/images', TINY, headers)))
+      const bodies = await Promise.all(
+        answers.map((answer) => answer.json() as Promise<{ image_id: string }>),
+      )
+      expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]))
+      expect(new Set(bodies.map(({ image_id }) => image_id)).size).toBe(1)
+    })
+
+    test('another request under the same key is a conflict, and a bad key is refused', async () => {
+      const headers = key()
+      await post('/api/images', TINY, headers)
+      const conflict = await post('/api/images', { ...TINY, width: 128 }, headers)
+      expect(conflict.status).toBe(409)
+      expect(await conflict.json()).toMatchObject({ code: 'conflict' })
+      expect((await post('/api/images', TINY, { 'idempotency-key': 'two words' })).status).toBe(400)
+    })
+
+    test('retries of accepted work are never refused, however full the queue', async () => {
+      const headers = { ...key(), prefer: 'respond-async' }
+      const body = { ...TINY, model: 'slow', num_inference_steps: 200 }
+      const first = await post('/api/images', body, headers)
+      const others = await Promise.all(
+        [1, 2, 3, 4].map(() => post('/api/images', body, { prefer: 'respond-async' })),
+      )
+      expect(others.map(({ status }) => status)).toContain(503)
+      const retry = await post('/api/images', body, headers)
+      expect(retry.headers.get('location')).toBe(first.headers.get('location'))
+      for (const { headers: answered } of [first, ...others.filter(({ status }) => status === 202)])
+        await fetch(new URL(answered.get('location') as string, server.url), { method: 'DELETE' })
+      await slowIsIdle()
+    })
+
+    test('MCP and REST share keys', async () => {
+      const { 'idempotency-key': idempotencyKey } = key()
+      const client = await (HTTP_CLIENTS['current SDK, 2026-07-28'] as Connect)({ url: server.url, env })
+      const made = await client.callTool({
+        name: 'generate_image',
+        arguments: TINY,
+        _meta: { 'io.github.diffusers-mcp/idempotencyKey': idempotencyKey },
+      })
+      const again = await post('/api/images', TINY, { 'idempotency-key': idempotencyKey })
+      expect(await again.json()).toMatchObject({ image_id: made.structuredContent?.image_id })
+      await client.close()
+    })
+  })
+
+  describe('overload', () => {
+    test('everything is answered: admitted and delivered, or refused with a time to come back', async () => {
+      const answers = await Promise.all(
+        Array.from({ length: 300 }, () => post('/api/images', { ...TINY, num_inference_steps: 20 })),
+      )
+      const delivered = answers.filter(({ status }) => status === 200)
+      const refused = answers.filter(({ status }) => status === 503)
+      expect(delivered.length + refused.length).toBe(300)
+      // Four slots and a queue of 100 take at least so many, whatever the machine does.
+      expect(delivered.length).toBeGreaterThanOrEqual(104)
+      for (const { headers } of refused) expect(Number(headers.get('retry-after'))).toBeGreaterThanOrEqual(1)
+      const { targets } = (await (await fetch(`${server.url}/api/queue`)).json()) as {
+        targets: TargetQueue[]
+      }
+      for (const { admitted, queued, running, ended } of targets)
+        expect(queued + running + ended.succeeded + ended.failed + ended.cancelled + ended.expired).toBe(
+          admitted,
+        )
+    })
+  })
+
   describe('bad input over HTTP', () => {
     const problem = async (response: Response) => (await response.json()) as { code: string; detail: string }
 
@@ -569,7 +653,7 @@ export function contract(engine: Engine): void {
     const token = 'a-token-for-the-contract-suite'
     let guarded: Running
     beforeAll(async () => {
-      guarded = await startServer(engine, { ...env, MCP_AUTH_TOKEN: token })
+      guarded = await startServer(engine, { ...env, MCP_AUTH_TOKEN: token, ORPHAN_GRACE_MS: '1000' })
     })
     afterAll(() => guarded?.stop())
 
@@ -589,6 +673,38 @@ export function contract(engine: Engine): void {
       }
       const ok = await fetch(`${guarded.url}/api/queue`, { headers: { authorization: `Bearer ${token}` } })
       expect(ok.status).toBe(200)
+    })
+
+    test('a caller that comes back within the grace finds its picture still being made', async () => {
+      const headers = {
+        'content-type': 'application/json',
+        authorization: `Bearer ${token}`,
+        prefer: 'wait=30',
+      }
+      const body = JSON.stringify({ ...TINY, model: 'slow', num_inference_steps: 8 })
+      const before = await slowStats()
+      const abort = new AbortController()
+      const call = fetch(`${guarded.url}/api/images`, { method: 'POST', headers, body, signal: abort.signal })
+      call.catch(() => {})
+      await eventually(async () => expect((await slowStats()).running).toBe(1))
+      abort.abort()
+      const again = await fetch(`${guarded.url}/api/images`, { method: 'POST', headers, body })
+      expect(await again.json()).toMatchObject({ state: 'succeeded' })
+      const after = await slowStats()
+      expect(after).toMatchObject({ started: before.started + 1, aborted: before.aborted })
+    })
+
+    test('one that does not come back frees the runtime within the grace and a step', async () => {
+      const headers = { 'content-type': 'application/json', authorization: `Bearer ${token}` }
+      const body = JSON.stringify({ ...TINY, model: 'slow', num_inference_steps: 200 })
+      const before = await slowStats()
+      const abort = new AbortController()
+      const call = fetch(`${guarded.url}/api/images`, { method: 'POST', headers, body, signal: abort.signal })
+      call.catch(() => {})
+      await eventually(async () => expect((await slowStats()).running).toBe(1))
+      abort.abort()
+      await slowIsIdle()
+      expect((await slowStats()).aborted).toBe(before.aborted + 1)
     })
 
     test.each(Object.entries(HTTP_CLIENTS))(

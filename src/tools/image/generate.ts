@@ -23,7 +23,7 @@ export function generateImage(parts: AnswerParts & { readonly jobs: Jobs; readon
     input: imageRequest,
     output: imageAnswer,
     slow: true,
-    async run(request, { caller, signal, requestId, deadlineMs, idempotencyKey, onProgress }) {
+    async run(request, { caller, signal, requestId, deadlineMs, idempotencyKey, waitMs, onProgress }) {
       const waiter = await parts.jobs.submit(request, caller, {
         requestId,
         ...(deadlineMs === undefined ? {} : { deadlineMs }),
@@ -33,7 +33,7 @@ export function generateImage(parts: AnswerParts & { readonly jobs: Jobs; readon
       try {
         const job = await followJob({
           watch: waiter.watch,
-          budgetMs: parts.waitBudgetMs,
+          budgetMs: waitMs ?? parts.waitBudgetMs,
           signal,
           onChange(now) {
             const progress = onProgress && progressOf(now)

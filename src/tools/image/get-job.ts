@@ -27,15 +27,22 @@ export function getImageJob(parts: AnswerParts & { readonly jobs: Jobs; readonly
     annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
     input: z.strictObject({
       ...jobHandle,
-      wait: z.boolean().default(true).describe('false: answer at once with the state so far.'),
+      wait_seconds: z
+        .number()
+        .min(0)
+        .max(3600)
+        .optional()
+        .describe(
+          'How long to wait at most, in seconds; 0 answers at once. Absent or longer: as long as the server allows one call.',
+        ),
     }),
     output: imageAnswer,
     slow: true,
-    async run({ job_id, wait }, { caller, signal, onProgress }) {
+    async run({ job_id, wait_seconds }, { caller, signal, onProgress }) {
       const progressOf = createProgress()
       const job = await followJob({
         watch: (over) => parts.jobs.watch(job_id, caller, over),
-        budgetMs: wait ? parts.waitBudgetMs : 0,
+        budgetMs: Math.min(parts.waitBudgetMs, (wait_seconds ?? Number.POSITIVE_INFINITY) * 1000),
         signal,
         onChange(now) {
           const progress = onProgress && progressOf(now)
