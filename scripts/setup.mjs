@@ -1,5 +1,6 @@
 // Runs before `npm start` and `npm test` on whatever Node there is (20 or newer), before any dependency exists:
-// installs what package-lock.json asks for when that is due, with npm's progress on stderr.
+// installs what package-lock.json asks for when that is due, with npm's progress on stderr. It is a script of its own
+// (prestart, pretest, ...), because a shell that ran the system's node once would not look for the installed one.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
@@ -22,7 +23,7 @@ const stamp = `${root}node_modules/.installed-lock`
 if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== lock) {
   process.stderr.write('Installing dependencies (npm ci), once; this takes about a minute ...\n')
   // stdout may belong to the MCP protocol, so the child's output goes to stderr.
-  const { status, error } = spawnSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=warn'], {
+  const { status, error } = spawnSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
     cwd: root,
     stdio: ['ignore', 2, 2],
     shell: process.platform === 'win32',
