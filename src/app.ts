@@ -109,14 +109,15 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
   return app
 }
 
-/** RFC 9457. */
+/** RFC 9457; `detail` is the public message. */
 function problem(error: AppError, requestId: string) {
+  const { message: detail, ...rest } = error.toPublic()
   return {
     type: 'about:blank',
     title: error.code.replaceAll('_', ' '),
     status: error.status,
-    detail: error.message,
-    ...error.toPublic(),
+    detail,
+    ...rest,
     request_id: requestId,
   }
 }

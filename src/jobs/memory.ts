@@ -239,7 +239,7 @@ export function createMemoryJobs(options: MemoryJobsOptions): Jobs {
     const same = key === undefined ? undefined : live(byKey.get(key))
     if (same) {
       if (same.request === request) return same
-      same.lane.countRefusal('conflict')
+      refused(same.lane, 'conflict')
       throw new AppError(
         'conflict',
         'This idempotency key belongs to another request of yours; send a new key with a new request.',
@@ -358,11 +358,14 @@ export function createMemoryJobs(options: MemoryJobsOptions): Jobs {
         ...lane.predict({ caller: caller.id, work }),
       })
     } catch (error) {
-      const reason = (error as AppError).code as Refusal
-      lane.countRefusal(reason)
-      metrics.jobsRefused.inc({ target: target.name, reason })
+      refused(lane, (error as AppError).code as Refusal)
       throw error
     }
+  }
+
+  function refused(lane: Lane<Entry>, reason: Refusal): void {
+    lane.countRefusal(reason)
+    metrics.jobsRefused.inc({ target: lane.target.name, reason })
   }
 
   function owned(id: string, caller: Caller): Entry {

@@ -10,6 +10,8 @@ export interface QueueSample {
   readonly target: string
   readonly queued: number
   readonly running: number
+  /** Predicted service time of a default picture, in milliseconds; absent while unknown. */
+  readonly estimate_ms?: number
 }
 
 export type Metrics = ReturnType<typeof createMetrics>
@@ -66,18 +68,28 @@ export function createMetrics() {
       buckets: JOB_SECONDS,
       registers,
     }),
-    /** Lets the gauges of queue and concurrency read their values at each scrape. */
+    /** Lets the gauges of queue, concurrency and estimate read their values at each scrape. */
     observeQueue(sample: () => readonly QueueSample[]) {
-      for (const field of ['queued', 'running'] as const)
+      const gauge = (name: string, help: string, value: (target: QueueSample) => number | undefined) =>
         new Gauge({
-          name: `diffusers_mcp_jobs_${field}`,
-          help: `Jobs that are ${field} now.`,
+          name,
+          help,
           labelNames: ['target'],
           registers,
           collect() {
-            for (const { target, ...counts } of sample()) this.set({ target }, counts[field])
+            for (const target of sample()) {
+              const current = value(target)
+              if (current !== undefined) this.set({ target: target.target }, current)
+            }
           },
         })
+      gauge('diffusers_mcp_jobs_queued', 'Jobs that wait now.', ({ queued }) => queued)
+      gauge('diffusers_mcp_jobs_running', 'Jobs that run now.', ({ running }) => running)
+      gauge(
+        'diffusers_mcp_job_estimate_seconds',
+        'Predicted service time of a picture with the defaults of the target; absent while too little is known.',
+        ({ estimate_ms }) => (estimate_ms === undefined ? undefined : estimate_ms / 1000),
+      )
     },
   }
 }

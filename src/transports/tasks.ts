@@ -6,8 +6,8 @@ import { ProtocolError, ProtocolErrorCode, type Server } from '@modelcontextprot
 import { z } from 'zod'
 import type { Caller } from '../auth/caller.ts'
 import { toAppError } from '../errors.ts'
-import type { Job, Jobs } from '../jobs/job.ts'
-import { type AnswerParts, createProgress, imageAnswer, pictureResult } from '../tools/image/answer.ts'
+import { hasEnded, type Job, type Jobs } from '../jobs/job.ts'
+import { type AnswerParts, imageAnswer, pictureResult, stateInWords } from '../tools/image/answer.ts'
 import type { ToolResult } from '../tools/tool.ts'
 
 export const TASKS_EXTENSION = 'io.modelcontextprotocol/tasks'
@@ -73,7 +73,7 @@ function taskOf(job: Job, { ttlSeconds }: Pick<TaskParts, 'ttlSeconds'>) {
     expired: 'failed',
     cancelled: 'cancelled',
   } as const
-  const message = job.error?.message ?? createProgress()(job)?.message
+  const message = job.error?.message ?? (hasEnded(job) ? undefined : stateInWords(job))
   return {
     taskId: job.id,
     status: status[job.state],

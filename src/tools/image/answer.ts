@@ -4,8 +4,8 @@ import { AppError } from '../../errors.ts'
 import type { ImageStore } from '../../images/image.ts'
 import type { Links } from '../../images/links.ts'
 import { makePreview } from '../../images/preview.ts'
-import type { Job } from '../../jobs/job.ts'
-import type { ContentBlock, ToolProgress, ToolResult } from '../tool.ts'
+import { hasEnded, type Job } from '../../jobs/job.ts'
+import type { ToolProgress, ToolResult } from '../tool.ts'
 
 /** Longest side of a preview, in pixels. */
 const PREVIEW_MAX_SIDE = 1024
@@ -22,6 +22,12 @@ export const imageAnswer = z.object({
   steps: z.int().optional().describe('Denoising steps.'),
   step: z.int().optional().describe('Steps done, while running.'),
   position: z.int().optional().describe('Place in the queue, while queued: 1 is next.'),
+  eta_ms: z
+    .int()
+    .optional()
+    .describe(
+      'When the picture should be there, in milliseconds from now; absent while too little is known.',
+    ),
   model: z.string().optional().describe('The model that made the picture.'),
   target: z.string().optional().describe("The target's name, as list_image_models gives it."),
   queued_ms: z.number().optional().describe('Time in the queue, in milliseconds.'),
@@ -54,6 +60,7 @@ export function describeJob(
     steps: image?.num_inference_steps ?? progress?.steps ?? request.num_inference_steps,
     step: image ? undefined : progress?.step,
     position: job.position,
+    eta_ms: etaOf(job),
     model: image?.model,
     target: job.target,
     queued_ms: job.startedAt === undefined ? undefined : job.startedAt - job.createdAt,
@@ -64,31 +71,40 @@ export function describeJob(
   })
 }
 
+function etaOf({ state, expectedAt }: Job): number | undefined {
+  if (expectedAt === undefined || (state !== 'queued' && state !== 'running')) return undefined
+  return Math.max(0, expectedAt - Date.now())
+}
+
 /** The object without its undefined members. */
 function compact<T extends object>(value: T): { [Key in keyof T]: Exclude<T[Key], undefined> } {
   return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== undefined)) as never
 }
 
-/** A job's state in words, and a number that only grows: 0 to 1 while queued, then the steps. */
+/** What an unfinished job is doing, in words: its place in the queue, or its step. */
+export function stateInWords(job: Job): string {
+  const { state, position, progress } = job
+  if (state !== 'queued') return progress ? `Step ${progress.step} of ${progress.steps}` : 'Started'
+  const eta = etaOf(job)
+  return [
+    'In the queue',
+    ...(position === undefined ? [] : [`position ${position}`]),
+    ...(eta === undefined ? [] : [`ready in about ${Math.ceil(eta / 1000)} s`]),
+  ].join(', ')
+}
+
+/** Turns a job's snapshots into progress whose number only grows: 0 to 1 before the first step, then the steps. */
 export function createProgress(): (job: Job) => ToolProgress | undefined {
   let told = 0
-  let queuedTold = 0
   let last = ''
   return (job) => {
-    const { state, position, progress } = job
-    const message =
-      state === 'queued'
-        ? `In the queue${position ? `, position ${position}` : ''}`
-        : state === 'running'
-          ? progress
-            ? `Step ${progress.step} of ${progress.steps}`
-            : 'Started'
-          : ''
-    if (message === '' || message === last) return undefined
+    const message = stateInWords(job)
+    if (hasEnded(job) || message === last) return undefined
     last = message
-    queuedTold += 1
-    told = Math.max(told, progress && state === 'running' ? progress.step : 1 - 1 / (queuedTold + 1))
-    return { progress: told, message, ...(progress ? { total: progress.steps } : {}) }
+    const step = job.state === 'running' ? job.progress?.step : undefined
+    // Each report before the first step goes half of the way that is left to 1.
+    told = Math.max(told, step ?? (told + 1) / 2)
+    return { progress: told, message, ...(job.progress ? { total: job.progress.steps } : {}) }
   }
 }
 
@@ -167,11 +183,8 @@ function pictureText(answer: ImageAnswer, { inline, shown }: { inline: boolean; 
 
 /** A job that is not finished, as an MCP result that tells how to go on. */
 export function handleResult(job: Job, parts: Pick<AnswerParts, 'links'>): ToolResult<ImageAnswer> {
-  const structured = describeJob(job, parts.links.absolute)
-  const where =
-    job.state === 'queued'
-      ? `waiting in the queue${job.position ? ` at position ${job.position}` : ''}`
-      : `being made${job.progress ? ` (step ${job.progress.step} of ${job.progress.steps})` : ''}`
-  const text = `The picture is not ready yet: it is ${where}. Call get_image_job with job_id "${job.id}" to wait for it; it keeps being made meanwhile. Do not call generate_image again for it.`
-  return { structured, content: [{ type: 'text', text }] as ContentBlock[] }
+  const text =
+    `The picture is not ready yet. ${stateInWords(job)}. Call get_image_job with job_id "${job.id}" to wait for it; ` +
+    'it keeps being made meanwhile. Do not call generate_image again for it.'
+  return { structured: describeJob(job, parts.links.absolute), content: [{ type: 'text', text }] }
 }
