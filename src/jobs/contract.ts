@@ -9,20 +9,8 @@ import type { ImageStore } from '../images/image.ts'
 import { createMemoryImages } from '../images/memory.ts'
 import type { ImageRequest } from '../runtimes/request.ts'
 import type { Target } from '../runtimes/targets.ts'
-import type { Logger } from '../telemetry/log.ts'
-import { createMetrics, type Metrics } from '../telemetry/metrics.ts'
-import type { Job, Jobs, SubmitOptions, TargetQueue, Waiter } from './job.ts'
-
-/** What a backend is made of in the suite. */
-export interface ContractParts {
-  readonly targets: readonly Target[]
-  readonly images: ImageStore
-  readonly deadlineMs: number
-  readonly orphanGraceMs: number
-  readonly ttlSeconds: number
-  readonly log: Logger
-  readonly metrics: Metrics
-}
+import { createMetrics } from '../telemetry/metrics.ts'
+import type { Job, Jobs, JobsOptions, SubmitOptions, TargetQueue, Waiter } from './job.ts'
 
 const ALICE: Caller = { id: 'alice' }
 const BOB: Caller = { id: 'bob' }
@@ -33,7 +21,7 @@ const GRACE_MS = 300
 /** Runs the suite against the backend that `make` makes; it may return what cleans up after each test. */
 export function jobsContract(
   name: string,
-  make: (parts: ContractParts) => Promise<{ jobs: Jobs; close?: () => Promise<void> }>,
+  make: (parts: JobsOptions) => Promise<{ jobs: Jobs; close?: () => Promise<void> }>,
 ): void {
   describe(name, () => {
     let runtime: ReturnType<typeof createManualRuntime>

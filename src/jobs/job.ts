@@ -1,9 +1,12 @@
 /** A job is one generation; this is what the rest of the server sees of it. */
 import type { Caller } from '../auth/caller.ts'
 import type { PublicError } from '../errors.ts'
-import type { ImageRecord } from '../images/image.ts'
+import type { ImageRecord, ImageStore } from '../images/image.ts'
 import type { GenerationRequest, ImageRequest } from '../runtimes/request.ts'
 import type { StepProgress } from '../runtimes/runtime.ts'
+import type { Target } from '../runtimes/targets.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
 
 export type JobState = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'expired'
 
@@ -94,6 +97,21 @@ export interface TargetQueue {
 export interface Spread {
   readonly p50: number
   readonly p95: number
+}
+
+/** What every backend is made of. */
+export interface JobsOptions {
+  /** The first one is the default. */
+  readonly targets: readonly Target[]
+  readonly images: ImageStore
+  /** Default deadline of a job, in milliseconds. */
+  readonly deadlineMs: number
+  /** How long an orphan may be adopted, in milliseconds. */
+  readonly orphanGraceMs: number
+  /** How long a picture and its job are kept, in seconds. */
+  readonly ttlSeconds: number
+  readonly log: Logger
+  readonly metrics: Metrics
 }
 
 /** The only way to a GPU, whatever keeps the jobs. */

@@ -2,11 +2,8 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import { type Caller, isAnonymous } from '../auth/caller.ts'
 import { AppError, quote, toAppError } from '../errors.ts'
-import type { ImageStore } from '../images/image.ts'
 import type { GenerationRequest, ImageRequest } from '../runtimes/request.ts'
 import type { Target } from '../runtimes/targets.ts'
-import type { Logger } from '../telemetry/log.ts'
-import type { Metrics } from '../telemetry/metrics.ts'
 import { admit } from './admission.ts'
 import type { Work } from './estimate.ts'
 import {
@@ -14,6 +11,7 @@ import {
   type Job,
   type JobState,
   type Jobs,
+  type JobsOptions,
   type Refusal,
   type SubmitOptions,
   type Waiter,
@@ -25,19 +23,6 @@ import { makePicture } from './picture.ts'
 /** Ended jobs are remembered as long as their pictures, but never more than this many: about 1 KiB each. */
 const REMEMBERED = 20_000
 const SEED_RANGE = 2 ** 32
-
-export interface MemoryJobsOptions {
-  readonly targets: readonly Target[]
-  readonly images: ImageStore
-  /** Default deadline of a job, in milliseconds. */
-  readonly deadlineMs: number
-  /** How long an orphan may be adopted, in milliseconds. */
-  readonly orphanGraceMs: number
-  /** How long a picture and its job are kept, in seconds. */
-  readonly ttlSeconds: number
-  readonly log: Logger
-  readonly metrics: Metrics
-}
 
 /** A job with what its run needs. */
 interface Entry {
@@ -57,7 +42,7 @@ interface Entry {
 }
 
 /** A job backend that keeps everything in this process's memory. */
-export function createMemoryJobs(options: MemoryJobsOptions): Jobs {
+export function createMemoryJobs(options: JobsOptions): Jobs {
   const { targets, images, log, metrics } = options
   const lanes = new Map(targets.map((target) => [target.name, createLane<Entry>(target)]))
   const entries = new Map<string, Entry>()

@@ -5,7 +5,8 @@ import type { ImageStore } from '../../images/image.ts'
 import type { Links } from '../../images/links.ts'
 import { makePreview } from '../../images/preview.ts'
 import { hasEnded, type Job } from '../../jobs/job.ts'
-import type { ToolProgress, ToolResult } from '../tool.ts'
+import { followJob } from '../../jobs/wait.ts'
+import type { ToolContext, ToolProgress, ToolResult } from '../tool.ts'
 
 /** Longest side of a preview, in pixels. */
 const PREVIEW_MAX_SIDE = 1024
@@ -106,6 +107,29 @@ export function createProgress(): (job: Job) => ToolProgress | undefined {
     told = Math.max(told, step ?? (told + 1) / 2)
     return { progress: told, message, ...(job.progress ? { total: job.progress.steps } : {}) }
   }
+}
+
+/**
+ * Waits for a job as one call may, telling its progress where that is asked for; returns its last snapshot.
+ * @throws AppError of a job that ended without a picture; the signal's reason once it aborts.
+ */
+export async function awaitJob(options: {
+  readonly watch: (signal: AbortSignal) => AsyncIterable<Job>
+  readonly budgetMs: number
+  readonly signal: AbortSignal
+  readonly onProgress: ToolContext['onProgress']
+}): Promise<Job> {
+  const { onProgress, ...follow } = options
+  const progressOf = createProgress()
+  const job = await followJob({
+    ...follow,
+    onChange(now) {
+      const progress = onProgress && progressOf(now)
+      if (progress) onProgress(progress)
+    },
+  })
+  throwIfFailed(job)
+  return job
 }
 
 /** Throws what a job without a picture has to say; returns quietly otherwise. @throws AppError */

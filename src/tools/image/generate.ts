@@ -1,15 +1,7 @@
 import { hasEnded, type Jobs } from '../../jobs/job.ts'
-import { followJob } from '../../jobs/wait.ts'
 import { imageRequest } from '../../runtimes/request.ts'
 import { defineTool } from '../tool.ts'
-import {
-  type AnswerParts,
-  createProgress,
-  handleResult,
-  imageAnswer,
-  pictureResult,
-  throwIfFailed,
-} from './answer.ts'
+import { type AnswerParts, awaitJob, handleResult, imageAnswer, pictureResult } from './answer.ts'
 
 /** `generate_image`: a picture, or within the wait budget (milliseconds) a handle to it. */
 export function generateImage(parts: AnswerParts & { readonly jobs: Jobs; readonly waitBudgetMs: number }) {
@@ -29,18 +21,13 @@ export function generateImage(parts: AnswerParts & { readonly jobs: Jobs; readon
         ...(deadlineMs === undefined ? {} : { deadlineMs }),
         ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
       })
-      const progressOf = createProgress()
       try {
-        const job = await followJob({
+        const job = await awaitJob({
           watch: waiter.watch,
           budgetMs: waitMs ?? parts.waitBudgetMs,
           signal,
-          onChange(now) {
-            const progress = onProgress && progressOf(now)
-            if (progress) onProgress(progress)
-          },
+          onProgress,
         })
-        throwIfFailed(job)
         if (hasEnded(job)) return await pictureResult(job, parts)
         await waiter.detach()
         return handleResult(job, parts)

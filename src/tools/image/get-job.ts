@@ -1,15 +1,7 @@
 import { z } from 'zod'
 import { hasEnded, type Jobs } from '../../jobs/job.ts'
-import { followJob } from '../../jobs/wait.ts'
 import { defineTool } from '../tool.ts'
-import {
-  type AnswerParts,
-  createProgress,
-  handleResult,
-  imageAnswer,
-  pictureResult,
-  throwIfFailed,
-} from './answer.ts'
+import { type AnswerParts, awaitJob, handleResult, imageAnswer, pictureResult } from './answer.ts'
 
 /** The argument of the tools that take a handle. */
 export const jobHandle = {
@@ -39,17 +31,12 @@ export function getImageJob(parts: AnswerParts & { readonly jobs: Jobs; readonly
     output: imageAnswer,
     slow: true,
     async run({ job_id, wait_seconds }, { caller, signal, onProgress }) {
-      const progressOf = createProgress()
-      const job = await followJob({
+      const job = await awaitJob({
         watch: (over) => parts.jobs.watch(job_id, caller, over),
         budgetMs: Math.min(parts.waitBudgetMs, (wait_seconds ?? Number.POSITIVE_INFINITY) * 1000),
         signal,
-        onChange(now) {
-          const progress = onProgress && progressOf(now)
-          if (progress) onProgress(progress)
-        },
+        onProgress,
       })
-      throwIfFailed(job)
       return hasEnded(job) ? await pictureResult(job, parts) : handleResult(job, parts)
     },
   })
