@@ -1,11 +1,12 @@
 import { defineConfig } from 'vitest/config'
 
 // unit: beside the sources, no sockets. contract: one suite against real server processes on Node and Deno.
+// services: backends against real servers that the tests start.
 // e2e: the server in front of the real Python runtime; scripts/test.ts prepares its environment.
 export default defineConfig({
   test: {
-    reporters: process.env.REPORTS_DIR
-      ? ['default', ['json', { outputFile: `${process.env.REPORTS_DIR}/tests.json` }]]
+    reporters: process.env.REPORT_FILE
+      ? ['default', ['json', { outputFile: `${process.env.REPORT_FILE}.json` }]]
       : ['default'],
     testTimeout: 30_000,
     hookTimeout: 60_000,
@@ -20,6 +21,15 @@ export default defineConfig({
       {
         extends: true,
         test: { name: 'contract', include: ['test/contract/**/*.test.ts'], fileParallelism: false },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'services',
+          include: ['test/services/**/*.test.ts'],
+          fileParallelism: false,
+          hookTimeout: 300_000,
+        },
       },
       {
         extends: true,

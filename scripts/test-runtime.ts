@@ -1,11 +1,10 @@
 /** `npm run test:runtime`: the Python runtime's own tests and linter, in the environment that its lock file makes. */
 import { spawnSync } from 'node:child_process'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pythonEnvironment } from './python-env.ts'
 
 const cwd = fileURLToPath(new URL('../runtime', import.meta.url))
-const reports = process.env.REPORTS_DIR
+const report = process.env.REPORT_FILE
 let python: string
 try {
   python = pythonEnvironment()
@@ -17,7 +16,7 @@ try {
 const steps = [
   ['ruff', 'check', '.'],
   ['ruff', 'format', '--check', '.'],
-  ['pytest', ...(reports ? [`--junitxml=${join(reports, 'runtime.xml')}`] : []), ...process.argv.slice(2)],
+  ['pytest', ...(report ? [`--junitxml=${report}.xml`] : []), ...process.argv.slice(2)],
 ]
 const failed = steps.filter(
   (args) => spawnSync(python, ['-m', ...args], { cwd, stdio: 'inherit' }).status !== 0,

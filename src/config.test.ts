@@ -104,6 +104,32 @@ describe('secrets', () => {
   })
 })
 
+describe('IMAGES_BACKEND=s3', () => {
+  const S3 = {
+    IMAGES_BACKEND: 's3',
+    IMAGES_S3_ENDPOINT: 'http://s3.example.com',
+    IMAGES_S3_BUCKET: 'pictures',
+    IMAGES_S3_ACCESS_KEY: 'key',
+    IMAGES_S3_SECRET_KEY: 'secret',
+  }
+
+  test('takes endpoint, bucket and keys', () => {
+    expect(loadConfig(S3).images.s3).toMatchObject({
+      endpoint: 'http://s3.example.com',
+      bucket: 'pictures',
+      region: 'us-east-1',
+    })
+    expect(loadConfig({ ...S3, IMAGES_BACKEND: 'memory' }).images.s3).toBeUndefined()
+  })
+
+  test('names everything that is missing, once', () => {
+    const message = problemsOf({ IMAGES_BACKEND: 's3', IMAGES_S3_BUCKET: 'Not A Bucket' })
+    expect(message).toContain('4 problems')
+    for (const variable of ['ENDPOINT', 'ACCESS_KEY', 'SECRET_KEY'])
+      expect(message).toContain(`IMAGES_S3_${variable}: is needed with IMAGES_BACKEND=s3`)
+  })
+})
+
 describe('targets', () => {
   test("the documents' variables define one KServe target", () => {
     const { targets, runtimeService } = loadConfig({

@@ -177,14 +177,39 @@ export const SETTINGS = {
   ),
 
   IMAGES_BACKEND: setting(
-    choice('memory', 'filesystem'),
-    'Where finished pictures are kept. memory: gone with the process.',
+    choice('memory', 'filesystem', 's3'),
+    'Where finished pictures are kept. memory: gone with the process. s3: shared by all replicas.',
     { default: 'memory' },
   ),
   IMAGES_DIR: setting(text('a path'), 'Folder of the filesystem backend.', { default: '.images' }),
+  IMAGES_S3_ENDPOINT: setting(httpUrl, 'An S3-compatible store, addressed path-style (s3).'),
+  IMAGES_S3_BUCKET: setting(
+    text('a bucket name', /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/),
+    'The bucket for pictures; it must exist (s3).',
+  ),
+  IMAGES_S3_REGION: setting(
+    text('a region', /^[a-z0-9-]{1,40}$/),
+    'The region that requests are signed for (s3).',
+    {
+      default: 'us-east-1',
+    },
+  ),
+  IMAGES_S3_PREFIX: setting(
+    text(
+      'a path without slashes at its ends',
+      /^(?!.*(^|\/)\.\.?(\/|$))[A-Za-z0-9_.-]+(\/[A-Za-z0-9_.-]+)*$/,
+    ),
+    'Where in the bucket the pictures lie (s3).',
+  ),
+  IMAGES_S3_ACCESS_KEY: setting(text('an access key', /^\S{1,256}$/), 'The access key (s3).', {
+    secret: true,
+  }),
+  IMAGES_S3_SECRET_KEY: setting(text('a secret key', /^\S{1,256}$/), 'The secret key (s3).', {
+    secret: true,
+  }),
   IMAGES_MAX_BYTES: setting(
     wholeNumber(2 ** 20, 1024 * GIB),
-    'Bound of the store in bytes; the oldest pictures go first.',
+    'Bound of the store in bytes; the oldest pictures go first (memory, filesystem).',
     { default: String(GIB / 4) },
   ),
   IMAGE_TTL_SECONDS: setting(wholeNumber(1, 30 * DAY_S), 'How long a picture is kept, in seconds.', {
@@ -241,7 +266,19 @@ export interface Config {
     readonly ttlSeconds: number
     readonly urlKey: Secret | undefined
     readonly inlineMaxBytes: number
+    /** Present where the backend is s3. */
+    readonly s3: S3Settings | undefined
   }
+}
+
+/** Where an S3-compatible store is, and how to get in. */
+export interface S3Settings {
+  readonly endpoint: string
+  readonly bucket: string
+  readonly region: string
+  readonly prefix: string | undefined
+  readonly accessKey: Secret
+  readonly secretKey: Secret
 }
 
 /** One thing that is wrong with the environment. */
@@ -331,6 +368,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       allowed: 'others can reach this address: set MCP_AUTH_TOKEN, or say AUTH=none if that is meant',
     })
   const targets = readTargets(value, problems)
+  const s3 = value.IMAGES_BACKEND === 's3' ? readS3(value, secrets, problems) : undefined
   if (problems.length > 0) throw new ConfigError(problems)
 
   return {
@@ -360,8 +398,40 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       ttlSeconds: value.IMAGE_TTL_SECONDS,
       urlKey: secrets.IMAGE_URL_KEY,
       inlineMaxBytes: value.INLINE_IMAGE_MAX_BYTES,
+      s3,
     },
   }
+}
+
+/** What IMAGES_BACKEND=s3 needs; what is missing is named. */
+function readS3(
+  value: Raw,
+  secrets: Partial<Record<SettingName, Secret>>,
+  problems: ConfigProblem[],
+): S3Settings | undefined {
+  const endpoint = value.IMAGES_S3_ENDPOINT
+  const bucket = value.IMAGES_S3_BUCKET
+  const accessKey = secrets.IMAGES_S3_ACCESS_KEY
+  const secretKey = secrets.IMAGES_S3_SECRET_KEY
+  if (endpoint && bucket && accessKey && secretKey)
+    return {
+      endpoint,
+      bucket,
+      accessKey,
+      secretKey,
+      region: value.IMAGES_S3_REGION,
+      prefix: value.IMAGES_S3_PREFIX,
+    }
+  const needed = {
+    IMAGES_S3_ENDPOINT: endpoint,
+    IMAGES_S3_BUCKET: bucket,
+    IMAGES_S3_ACCESS_KEY: accessKey,
+    IMAGES_S3_SECRET_KEY: secretKey,
+  }
+  for (const [variable, given] of Object.entries(needed))
+    if (!given && !problems.some((problem) => problem.variable.startsWith(variable)))
+      problems.push({ variable, allowed: 'is needed with IMAGES_BACKEND=s3' })
+  return undefined
 }
 
 /** RUNTIMES, or the single runtime of the DIFFUSERS_ variables, or one simulated target. */

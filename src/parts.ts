@@ -6,8 +6,10 @@ import { createAuthenticate } from './auth/authenticate.ts'
 import { createOriginCheck } from './auth/origin.ts'
 import type { Config } from './config.ts'
 import { createFilesystemImages } from './images/filesystem.ts'
+import type { ImageStore } from './images/image.ts'
 import { createLinks } from './images/links.ts'
 import { createMemoryImages } from './images/memory.ts'
+import { createS3Images } from './images/s3.ts'
 import { scheduleSweep } from './images/sweep.ts'
 import { createMemoryJobs } from './jobs/memory.ts'
 import { createTargets } from './runtimes/targets.ts'
@@ -36,10 +38,7 @@ export async function createParts({ config, log }: { config: Config; log: Logger
   let publicUrl = config.publicUrl
   const metrics = createMetrics()
   const targets = createTargets(config.targets)
-  const images =
-    settings.backend === 'filesystem'
-      ? await createFilesystemImages({ directory: settings.directory, maxBytes: settings.maxBytes })
-      : createMemoryImages({ maxBytes: settings.maxBytes })
+  const images = await openImages(settings)
   const randomKey = randomBytes(32).toString('base64url')
   const links = createLinks({
     publicUrl: () => publicUrl,
@@ -126,4 +125,20 @@ export async function createParts({ config, log }: { config: Config; log: Logger
       log.info({ event: 'stopped' })
     },
   }
+}
+
+/** The store of pictures that the configuration names. @throws Error with a sentence when it cannot be used. */
+async function openImages(settings: Config['images']): Promise<ImageStore> {
+  const { backend, directory, maxBytes, s3 } = settings
+  if (backend === 'filesystem') return await createFilesystemImages({ directory, maxBytes })
+  if (!s3) return createMemoryImages({ maxBytes })
+  const { endpoint, bucket, region, prefix, accessKey, secretKey } = s3
+  return await createS3Images({
+    endpoint,
+    bucket,
+    region,
+    ...(prefix === undefined ? {} : { prefix }),
+    accessKey: () => accessKey.read(),
+    secretKey: () => secretKey.read(),
+  })
 }

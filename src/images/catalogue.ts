@@ -12,7 +12,8 @@ interface Entry {
   readonly expiresAt: number
 }
 
-type Place = Pick<Entry, 'createdAt' | 'id'>
+/** Where a picture is in the order of their making. */
+export type Place = Pick<Entry, 'createdAt' | 'id'>
 
 export type Catalogue = ReturnType<typeof createCatalogue>
 
@@ -44,7 +45,8 @@ export function createCatalogue() {
     ids: () => [...byId.keys()],
 
     /** Adds a picture that takes `bytes`; its id must not be there. */
-    add({ id, owner, created_at, expires_at }: ImageRecord, bytes: number): void {
+    add(record: Pick<ImageRecord, 'id' | 'owner' | 'created_at' | 'expires_at'>, bytes: number): void {
+      const { id, owner, created_at, expires_at } = record
       const entry = { id, owner, bytes, createdAt: Date.parse(created_at), expiresAt: Date.parse(expires_at) }
       byId.set(id, entry)
       oldestFirst.splice(indexOf(entry), 0, entry)
@@ -80,11 +82,7 @@ export function createCatalogue() {
      */
     page(options: { owner: string; limit: number; after: string | undefined; now: number }) {
       const { owner, limit, after, now } = options
-      if (!Number.isInteger(limit) || limit < 1 || limit > 100)
-        throw new AppError(
-          'invalid_request',
-          `limit must be a whole number from 1 to 100 (got ${quote(limit)}).`,
-        )
+      checkLimit(limit)
       const ids: string[] = []
       let last: Entry | undefined
       for (
@@ -93,7 +91,7 @@ export function createCatalogue() {
       ) {
         const entry = oldestFirst[index]!
         if (entry.owner !== owner || entry.expiresAt <= now) continue
-        if (last && ids.length === limit) return { ids, next: `${last.createdAt}.${last.id}` }
+        if (last && ids.length === limit) return { ids, next: cursorOf(last) }
         ids.push(entry.id)
         last = entry
       }
@@ -106,7 +104,25 @@ function compare(a: Place, b: Place): number {
   return a.createdAt - b.createdAt || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
 }
 
-function parseCursor(after: string): Place {
+/**
+ * How many pictures a page may have.
+ * @throws AppError `invalid_request` outside 1-100.
+ */
+export function checkLimit(limit: number): void {
+  if (!Number.isInteger(limit) || limit < 1 || limit > 100)
+    throw new AppError('invalid_request', `limit must be a whole number from 1 to 100 (got ${quote(limit)}).`)
+}
+
+/** The `next` of a page that ends with this picture. */
+export function cursorOf({ createdAt, id }: Place): string {
+  return `${createdAt}.${id}`
+}
+
+/**
+ * What `cursorOf` wrote.
+ * @throws AppError `invalid_request` for anything else.
+ */
+export function parseCursor(after: string): Place {
   const [, createdAt, id] = /^(\d{1,15})\.([A-Za-z0-9_-]{1,64})$/.exec(after) ?? []
   if (createdAt === undefined || id === undefined)
     throw new AppError(

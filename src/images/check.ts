@@ -1,6 +1,6 @@
 /** What every store refuses, so that no store has to trust its caller. */
 import { AppError } from '../errors.ts'
-import type { StoredImage } from './image.ts'
+import type { ImageRecord, StoredImage } from './image.ts'
 
 const ID = /^[A-Za-z0-9_-]{1,64}$/
 
@@ -41,4 +41,17 @@ export function checkFits({ bytes, maxBytes }: { bytes: number; maxBytes: number
       `The picture takes ${bytes} bytes and the whole image store holds ${maxBytes}. ` +
         'Ask for a smaller size, or let the operator raise IMAGES_MAX_BYTES.',
     )
+}
+
+/** A record as a store wrote it; undefined for anything else. */
+export function parseRecord(text: string): ImageRecord | undefined {
+  try {
+    const record = JSON.parse(text) as Partial<ImageRecord> | null
+    const dates = [record?.created_at, record?.expires_at].map((date) => Date.parse(date ?? ''))
+    return typeof record?.owner === 'string' && !dates.some(Number.isNaN)
+      ? (record as ImageRecord)
+      : undefined
+  } catch {
+    return undefined
+  }
 }

@@ -10,7 +10,7 @@ import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promis
 import { join, resolve } from 'node:path'
 import { AppError } from '../errors.ts'
 import { createCatalogue, hasExpired } from './catalogue.ts'
-import { checkFits, checkImage, isImageId } from './check.ts'
+import { checkFits, checkImage, isImageId, parseRecord } from './check.ts'
 import type { ImageRecord, ImageStore, StoredImage } from './image.ts'
 
 const PICTURE_FOLDER = /^([A-Za-z0-9_-]{1,64})\.image$/
@@ -223,19 +223,6 @@ export async function createFilesystemImages(options: {
 function sizeOnDisk({ bytes }: ImageRecord, json: string): number {
   const blocks = 1 + Math.ceil(bytes / BLOCK_BYTES) + Math.ceil(Buffer.byteLength(json) / BLOCK_BYTES)
   return blocks * BLOCK_BYTES
-}
-
-/** A record as this store wrote it; undefined for anything else. */
-function parseRecord(text: string): ImageRecord | undefined {
-  try {
-    const record = JSON.parse(text) as Partial<ImageRecord> | null
-    const dates = [record?.created_at, record?.expires_at].map((date) => Date.parse(date ?? ''))
-    return typeof record?.owner === 'string' && !dates.some(Number.isNaN)
-      ? (record as ImageRecord)
-      : undefined
-  } catch {
-    return undefined
-  }
 }
 
 /** The result, or undefined when a file on the way is not there, or not there any more. */

@@ -1,0 +1,176 @@
+/** Requests to one bucket of an S3-compatible store: signed, timed, and repeated while the store is down. */
+import { createHash } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { AwsV4Signer } from 'aws4fetch'
+
+/** How long a request is repeated when its caller names no time, in milliseconds: somebody waits for the answer. */
+const RETRY_MS = 3000
+const FIRST_PAUSE_MS = 100
+const LONGEST_PAUSE_MS = 2000
+
+const TRANSIENT_STATUS = [500, 502, 503, 504]
+
+/** Why a request failed. Holds no credentials, no headers and nothing of the answer but its error code. */
+export class S3Failure extends Error {
+  /** HTTP status; undefined when there was no whole answer. */
+  readonly status: number | undefined
+  /** The store's error code, or that of the network, such as `AccessDenied`, `ECONNREFUSED`, `TimeoutError`. */
+  readonly code: string
+
+  constructor({ request, status, code }: { request: string; status?: number; code: string }) {
+    super(`S3 ${request}: ${status === undefined ? '' : `${status} `}${code}`)
+    this.name = 'S3Failure'
+    this.status = status
+    this.code = code
+  }
+
+  /** True when the same request may succeed later. */
+  get transient(): boolean {
+    return this.status === undefined || TRANSIENT_STATUS.includes(this.status) || this.code === 'SlowDown'
+  }
+}
+
+export interface S3Request {
+  readonly method: 'GET' | 'PUT' | 'DELETE'
+  /** Without one the request goes to the bucket itself. Of characters that a URL keeps as they are. */
+  readonly key?: string
+  readonly query?: Readonly<Record<string, string>>
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: Uint8Array<ArrayBuffer>
+  /** Status codes that are an answer and no failure, besides 2xx. A missing bucket is always a failure. */
+  readonly accept?: readonly number[]
+  /** Time of `performance.now()` from which a failure is final; 3 seconds from now unless given. */
+  readonly until?: number
+}
+
+export interface S3Answer {
+  readonly status: number
+  readonly headers: Headers
+  readonly body: Buffer<ArrayBuffer>
+}
+
+export type S3Client = ReturnType<typeof createS3Client>
+
+/**
+ * A client of the bucket at `bucketUrl` (path style, no slash at the end). The keys are read anew for each request, so
+ * that they may be rotated. One attempt takes at most `timeoutMs`, so a request ends `timeoutMs` after its `until`.
+ */
+export function createS3Client(options: {
+  bucketUrl: string
+  region: string
+  accessKey: () => string
+  secretKey: () => string
+  /** Bound of one attempt, in milliseconds, its body included. */
+  timeoutMs: number
+  fetch: typeof fetch
+}) {
+  const { bucketUrl, region, accessKey, secretKey, timeoutMs, fetch } = options
+  const closing = new AbortController()
+  /** Keys that the signer derives, one a day. */
+  const cache = new Map<string, ArrayBuffer>()
+
+  async function attempt(request: S3Request): Promise<S3Answer> {
+    const { method, key, query = {}, body, accept = [] } = request
+    const name = `${method} ${key ?? 'bucket'}`
+    const url = new URL(key === undefined ? bucketUrl : `${bucketUrl}/${key}`)
+    for (const [parameter, value] of Object.entries(query)) url.searchParams.set(parameter, value)
+    const signed = await new AwsV4Signer({
+      method,
+      url: url.href,
+      // The store compares the hash with what arrives: a body that was cut or altered is not stored.
+      headers: { ...request.headers, 'x-amz-content-sha256': sha256(body ?? '') },
+      accessKeyId: accessKey(),
+      secretAccessKey: secretKey(),
+      service: 's3',
+      region,
+      cache,
+    }).sign()
+
+    let answer: S3Answer
+    try {
+      const response = await fetch(signed.url, {
+        method,
+        headers: signed.headers,
+        ...(body === undefined ? {} : { body }),
+        // A redirect would carry the signature to another host.
+        redirect: 'manual',
+        signal: AbortSignal.any([closing.signal, AbortSignal.timeout(timeoutMs)]),
+      })
+      const { status, headers } = response
+      answer = { status, headers, body: Buffer.from(await response.arrayBuffer()) }
+    } catch (error) {
+      throw new S3Failure({ request: name, code: networkCode(error) })
+    }
+    const { status } = answer
+    if (status >= 200 && status < 300) return answer
+    const code = elements(answer.body.toString('utf8'), 'Code')[0] ?? ''
+    if (accept.includes(status) && code !== 'NoSuchBucket') return answer
+    throw new S3Failure({ request: name, status, code: /^\w{1,64}$/.test(code) ? code : 'without a code' })
+  }
+
+  /**
+   * Sends a request, and sends it again after network failures, time-outs, 500, 502, 503, 504 and SlowDown.
+   * @throws S3Failure
+   */
+  async function send(request: S3Request): Promise<S3Answer> {
+    const until = request.until ?? performance.now() + RETRY_MS
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+      try {
+        return await attempt(request)
+      } catch (error) {
+        // Jitter, so that the processes that lost the store do not come back to it all at once.
+        const jittered = pauseMs * (0.5 + Math.random() / 2)
+        const isFinal = !(error instanceof S3Failure && error.transient) || closing.signal.aborted
+        if (isFinal || performance.now() + jittered > until) throw error
+        await sleep(jittered, undefined, { signal: closing.signal }).catch(() => {
+          throw error
+        })
+      }
+    }
+  }
+
+  return {
+    send,
+
+    /**
+     * Keys that start with `prefix` and come after `after`, in ascending order, at most `limit` (1-1000).
+     * @throws S3Failure
+     */
+    async list({ prefix, after, limit }: { prefix: string; after?: string; limit: number }) {
+      const { body } = await send({
+        method: 'GET',
+        query: {
+          'list-type': '2',
+          prefix,
+          'max-keys': String(limit),
+          ...(after === undefined ? {} : { 'start-after': after }),
+        },
+      })
+      const xml = body.toString('utf8')
+      return { keys: elements(xml, 'Key'), more: elements(xml, 'IsTruncated')[0] === 'true' }
+    },
+
+    /** Ends what is under way with a failure. */
+    close(): void {
+      closing.abort()
+    },
+  }
+}
+
+function sha256(data: Uint8Array | string): string {
+  return createHash('sha256').update(data).digest('hex')
+}
+
+/** Texts of an XML element. Escapes stay: neither our keys nor error codes need any. */
+function elements(xml: string, name: string): string[] {
+  return [...xml.matchAll(new RegExp(`<${name}>([^<]*)</${name}>`, 'g'))].map((match) => match[1]!)
+}
+
+/** `ECONNREFUSED` and the like from the causes of what fetch threw, else the name of the error. */
+function networkCode(error: unknown): string {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    if (typeof code === 'string') return code
+  }
+  return error instanceof Error ? error.name : 'unknown'
+}
