@@ -12,6 +12,7 @@ const STALE_MS = 60_000
 /** What a lane needs to know of a job. */
 export interface LaneJob {
   readonly job: { readonly owner: string; readonly startedAt?: number }
+  /** The target's defaults filled in. */
   readonly work: Work
 }
 
@@ -32,7 +33,7 @@ export function createLane<J extends LaneJob>(target: Target) {
 
   /** What a job counts in fair order: 1 for the target's default picture, so that large ones use up more of a turn. */
   const unit = unitsOf(target.defaults) ?? DEFAULT_UNITS
-  const costOf = (work: Work) => (unitsOf({ ...target.defaults, ...work }) ?? unit) / unit
+  const costOf = (work: Work) => (unitsOf(work) ?? unit) / unit
 
   const remainingMs = (now: number) =>
     [...running].map(({ job, work }) =>

@@ -17,13 +17,11 @@ import type { Logger } from '../telemetry/log.ts'
 import { imageTemplate, listImageResources, readImageResource } from '../tools/image/resource.ts'
 import { getPrompt, PROMPTS } from '../tools/prompts.ts'
 import { idempotencyKeySchema, parseInput, type ToolCaller, type ToolContext } from '../tools/tool.ts'
+import { KEEP_ALIVE_MS } from './keep-alive.ts'
 import { asTask, declaresTasks, serveTasks, TASK_WAIT_MS, TASKS_EXTENSION, type TaskParts } from './tasks.ts'
 
 /** Prefix of this product's own `_meta` keys. */
 const META = 'io.github.diffusers-mcp'
-
-/** Proxies and hosts drop streams that are silent for long; milliseconds. */
-const KEEP_ALIVE_MS = 15_000
 
 /** Lists change only when the server restarts with another configuration; milliseconds. */
 const LIST_TTL_MS = 60_000

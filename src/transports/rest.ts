@@ -14,8 +14,8 @@ import { describeImage, listing, pageOfImages } from '../tools/image/list-images
 import { idempotencyKeySchema, parseInput, type ToolCaller } from '../tools/tool.ts'
 import { readJson } from './body.ts'
 import type { AppEnv } from './context.ts'
+import { KEEP_ALIVE_MS } from './keep-alive.ts'
 
-const KEEP_ALIVE_MS = 15_000
 const MAX_WAIT_SECONDS = 3600
 const PREVIEW = { maxSide: 1024, maxBytes: 512 * 1024 }
 
@@ -42,7 +42,7 @@ export function restRoutes(parts: RestParts): Hono<AppEnv> {
     return c.json(describe(job), 202)
   }
 
-  /** A job's life as an event stream; `failed` tells how a job without a picture ends it. */
+  /** A job's life as an event stream: `progress` until it ends, then `result`, or `error` where there is no picture. */
   const stream = (c: Ctx, watch: (signal: AbortSignal) => AsyncIterable<Job>, leave: () => Promise<void>) => {
     c.header('X-Accel-Buffering', 'no')
     return streamSSE(
@@ -70,6 +70,13 @@ export function restRoutes(parts: RestParts): Hono<AppEnv> {
     )
   }
   const problem = (job: Job) => ({ ...job.error, job_id: job.id, state: job.state })
+
+  /** What is known of one of the caller's pictures. @throws AppError `not_found`, also for another caller's. */
+  const ownRecord = async (c: Ctx, id: string) => {
+    const record = await images.head(id)
+    if (!record || record.owner !== c.var.caller.id) throw noSuchPicture()
+    return record
+  }
 
   const app = new Hono<AppEnv>()
 
@@ -151,15 +158,11 @@ export function restRoutes(parts: RestParts): Hono<AppEnv> {
   })
 
   app.get('/images/:id/metadata', async (c) => {
-    const record = await images.head(c.req.param('id'))
-    if (!record || record.owner !== c.var.caller.id) throw noSuchPicture()
-    return c.json(describeImage(record, links.relativeOrAbsolute))
+    return c.json(describeImage(await ownRecord(c, c.req.param('id')), links.relativeOrAbsolute))
   })
 
   app.delete('/images/:id', async (c) => {
-    const id = c.req.param('id')
-    const record = await images.head(id)
-    if (!record || record.owner !== c.var.caller.id) throw noSuchPicture()
+    const { id } = await ownRecord(c, c.req.param('id'))
     await images.delete(id)
     return c.body(null, 204)
   })
