@@ -3,8 +3,9 @@ import { randomInt, randomUUID } from 'node:crypto'
 import { type Caller, isAnonymous } from '../auth/caller.ts'
 import { AppError, quote, toAppError } from '../errors.ts'
 import type { GenerationRequest, ImageRequest } from '../runtimes/request.ts'
-import type { Target } from '../runtimes/targets.ts'
 import { admit } from './admission.ts'
+import { canonical, chooseTarget, withDefaults } from './asked.ts'
+import { abandoned, cancelled, expired, keyConflict, noSuchJob, shuttingDown } from './endings.ts'
 import type { Work } from './estimate.ts'
 import {
   hasEnded,
@@ -116,7 +117,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
   }
 
   function abandon(entry: Entry): void {
-    stop(entry, 'abandon', new AppError('cancelled', 'Nobody waited for this picture any more.'))
+    stop(entry, 'abandon', abandoned())
   }
 
   /** Where callers cannot be told apart nobody may adopt, so there is nothing to wait for. */
@@ -125,16 +126,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
   }
 
   function expire(entry: Entry): void {
-    const seconds = Math.round((entry.job.deadlineAt - entry.job.createdAt) / 1000)
-    const where = entry.job.state === 'queued' ? 'waiting in the queue' : 'being made'
-    stop(
-      entry,
-      'expire',
-      new AppError(
-        'deadline_exceeded',
-        `The picture was not ready within ${seconds} s: it was still ${where}. Allow more time, or ask for fewer steps or a smaller size.`,
-      ),
-    )
+    stop(entry, 'expire', expired(entry.job))
   }
 
   function startNext(lane: Lane<Entry>): void {
@@ -225,10 +217,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
     if (same) {
       if (same.request === request) return same
       refused(same.lane, 'conflict')
-      throw new AppError(
-        'conflict',
-        'This idempotency key belongs to another request of yours; send a new key with a new request.',
-      )
+      throw keyConflict()
     }
     const twin = live(byRequest.get(request))
     if (!twin) return undefined
@@ -311,15 +300,6 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
 
   // --- the interface -----------------------------------------------------------------------------------------
 
-  function laneFor(model: string | undefined): Lane<Entry> {
-    const lane = model === undefined ? lanes.values().next().value : lanes.get(model)
-    if (lane) return lane
-    throw new AppError(
-      'invalid_request',
-      `model: ${quote(model)} is not a model of this server; write one of ${[...lanes.keys()].map(quote).join(', ')} or leave it out.`,
-    )
-  }
-
   function checkAdmission(
     lane: Lane<Entry>,
     wanted: { caller: Caller; work: Work; deadlineMs: number },
@@ -327,10 +307,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
     const { caller, work, deadlineMs } = wanted
     const { target } = lane
     try {
-      if (draining)
-        throw new AppError('overloaded', 'This server is shutting down; send the request again.', {
-          retryAfterSeconds: 1,
-        })
+      if (draining) throw shuttingDown()
       admit({
         target: target.name,
         concurrency: target.concurrency,
@@ -356,18 +333,15 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
   function owned(id: string, caller: Caller): Entry {
     const entry = entries.get(id)
     if (entry && entry.job.owner === caller.id) return entry
-    throw new AppError(
-      'not_found',
-      `There is no job ${quote(id)}. It may have expired; ask for the picture again.`,
-    )
+    throw noSuchJob(quote(id))
   }
 
   return {
     queue,
 
     async submit(asked: ImageRequest, caller: Caller, submitOptions: SubmitOptions = {}) {
-      const lane = laneFor(asked.model)
-      const { target } = lane
+      const target = chooseTarget(targets, asked.model)
+      const lane = lanes.get(target.name) as Lane<Entry>
       const wanted = withDefaults(asked, target)
       const key =
         submitOptions.idempotencyKey === undefined
@@ -431,11 +405,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
 
     async cancel(id, caller) {
       const entry = owned(id, caller)
-      stop(
-        entry,
-        'cancel',
-        new AppError('cancelled', 'The job was cancelled. Ask for the picture again if it is still wanted.'),
-      )
+      stop(entry, 'cancel', cancelled())
       return entry.job
     },
 
@@ -462,18 +432,4 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
         )
     },
   }
-}
-
-type Wanted = Omit<GenerationRequest, 'seed'> & { readonly seed?: number }
-
-/** What was asked for, with the target's defaults where nothing was asked; what was asked wins. */
-function withDefaults(asked: ImageRequest, target: Target): Wanted {
-  const { model: _, ...request } = asked
-  const given = Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined))
-  return { ...target.defaults, ...given } as Wanted
-}
-
-/** Equal requests have equal texts, in whichever order their fields came. */
-function canonical(request: object): string {
-  return JSON.stringify(Object.entries(request).sort(([a], [b]) => (a < b ? -1 : 1)))
 }

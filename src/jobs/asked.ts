@@ -1,0 +1,29 @@
+/** From what a caller asked for to what a job is: the same for every backend. */
+import { AppError, quote } from '../errors.ts'
+import type { GenerationRequest, ImageRequest } from '../runtimes/request.ts'
+import type { Target } from '../runtimes/targets.ts'
+
+/** A request with the target's defaults; its seed is still open where none was asked for. */
+export type Wanted = Omit<GenerationRequest, 'seed'> & { readonly seed?: number }
+
+/** The target that a request names, or the default one. @throws AppError `invalid_request` that lists the names. */
+export function chooseTarget(targets: readonly Target[], model: string | undefined): Target {
+  const target = model === undefined ? targets[0] : targets.find(({ name }) => name === model)
+  if (target) return target
+  throw new AppError(
+    'invalid_request',
+    `model: ${quote(model)} is not a model of this server; write one of ${targets.map(({ name }) => quote(name)).join(', ')} or leave it out.`,
+  )
+}
+
+/** What was asked for, with the target's defaults where nothing was asked; what was asked wins. */
+export function withDefaults(asked: ImageRequest, target: Target): Wanted {
+  const { model: _, ...request } = asked
+  const given = Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined))
+  return { ...target.defaults, ...given } as Wanted
+}
+
+/** Equal requests have equal texts, in whichever order their fields came. */
+export function canonical(request: object): string {
+  return JSON.stringify(Object.entries(request).sort(([a], [b]) => (a < b ? -1 : 1)))
+}
