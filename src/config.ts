@@ -40,6 +40,10 @@ const httpUrl: Kind<string> = {
     .refine((value) => !/[?#]/.test(value) && new URL(value).username === '')
     .transform((value) => value.replace(/\/+$/, '')),
 }
+const valkeyUrl: Kind<string> = {
+  allowed: 'a redis:// or rediss:// (TLS) URL such as redis://:password@valkey:6379/0',
+  schema: z.url({ protocol: /^rediss?$/ }),
+}
 const list = (allowed: string, item: RegExp): Kind<readonly string[]> => ({
   allowed,
   schema: z
@@ -176,6 +180,29 @@ export const SETTINGS = {
     { default: '60000' },
   ),
 
+  JOBS_BACKEND: setting(
+    choice('memory', 'valkey'),
+    'Where jobs are kept. memory: they live while the process lives. valkey: any number of servers behave as one, and ' +
+      'accepted jobs survive the death of any of them.',
+    { default: 'memory' },
+  ),
+  VALKEY_URL: setting(
+    valkeyUrl,
+    'The Valkey or Redis server of jobs. It needs appendonly yes and maxmemory-policy noeviction.',
+    { secret: true },
+  ),
+  JOB_LOCK_MS: setting(
+    wholeNumber(1000, 10 * MINUTE_MS),
+    'A generation whose server was silent for this long is begun again by another one, within twice this time, in ' +
+      'milliseconds (valkey).',
+    { default: '6000' },
+  ),
+  JOB_MAX_RERUNS: setting(
+    wholeNumber(0, 1_000_000),
+    'How often a generation is begun again after its server died, before the job fails (valkey).',
+    { default: '3' },
+  ),
+
   IMAGES_BACKEND: setting(
     choice('memory', 'filesystem', 's3'),
     'Where finished pictures are kept. memory: gone with the process. s3: shared by all replicas.',
@@ -259,6 +286,13 @@ export interface Config {
   readonly orphanGraceMs: number
   readonly drainDelayMs: number
   readonly drainMs: number
+  /** Present where a backend is valkey. */
+  readonly valkeyUrl: Secret | undefined
+  readonly jobs: {
+    readonly backend: Raw['JOBS_BACKEND']
+    readonly lockMs: number
+    readonly maxReruns: number
+  }
   readonly images: {
     readonly backend: Raw['IMAGES_BACKEND']
     readonly directory: string
@@ -369,6 +403,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     })
   const targets = readTargets(value, problems)
   const s3 = value.IMAGES_BACKEND === 's3' ? readS3(value, secrets, problems) : undefined
+  checkShared(value, secrets, problems)
   if (problems.length > 0) throw new ConfigError(problems)
 
   return {
@@ -391,6 +426,8 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     orphanGraceMs: value.ORPHAN_GRACE_MS,
     drainDelayMs: value.DRAIN_DELAY_MS,
     drainMs: value.DRAIN_MS,
+    valkeyUrl: secrets.VALKEY_URL,
+    jobs: { backend: value.JOBS_BACKEND, lockMs: value.JOB_LOCK_MS, maxReruns: value.JOB_MAX_RERUNS },
     images: {
       backend: value.IMAGES_BACKEND,
       directory: value.IMAGES_DIR,
@@ -401,6 +438,24 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       s3,
     },
   }
+}
+
+/** What jobs and pictures in Valkey need; what is missing, or would answer for half of the pictures only, is named. */
+function checkShared(
+  value: Raw,
+  secrets: Partial<Record<SettingName, Secret>>,
+  problems: ConfigProblem[],
+): void {
+  const missing = !secrets.VALKEY_URL && !problems.some(({ variable }) => variable.startsWith('VALKEY_URL'))
+  if (value.JOBS_BACKEND === 'valkey' && missing)
+    problems.push({ variable: 'VALKEY_URL', allowed: 'is needed with JOBS_BACKEND=valkey' })
+  if (value.JOBS_BACKEND === 'valkey' && value.IMAGES_BACKEND === 'memory')
+    problems.push({
+      variable: 'IMAGES_BACKEND',
+      got: '"memory"',
+      allowed:
+        'servers that share their jobs must share their pictures: set s3, or filesystem on one machine',
+    })
 }
 
 /** What IMAGES_BACKEND=s3 needs; what is missing is named. */

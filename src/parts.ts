@@ -11,7 +11,9 @@ import { createLinks } from './images/links.ts'
 import { createMemoryImages } from './images/memory.ts'
 import { createS3Images } from './images/s3.ts'
 import { scheduleSweep } from './images/sweep.ts'
+import type { Jobs, JobsOptions } from './jobs/job.ts'
 import { createMemoryJobs } from './jobs/memory.ts'
+import { createValkeyJobs } from './jobs/valkey/jobs.ts'
 import { createTargets } from './runtimes/targets.ts'
 import type { Logger } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
@@ -44,7 +46,7 @@ export async function createParts({ config, log }: { config: Config; log: Logger
     publicUrl: () => publicUrl,
     keys: () => settings.urlKey?.read().split(',') ?? [randomKey],
   })
-  const jobs = createMemoryJobs({
+  const jobs = openJobs(config, {
     targets,
     images,
     deadlineMs: config.jobDeadlineMs,
@@ -66,11 +68,16 @@ export async function createParts({ config, log }: { config: Config; log: Logger
     metrics,
   })
   const readiness = createReadiness({
-    dependencies: targets.map(({ name, runtime }) => ({
-      name: `runtime:${name}`,
-      toolset: 'image',
-      check: (options) => runtime.check(options),
-    })),
+    dependencies: [
+      ...targets.map(({ name, runtime }) => ({
+        name: `runtime:${name}`,
+        toolset: 'image',
+        check: (options: { signal: AbortSignal }) => runtime.check(options),
+      })),
+      ...(config.jobs.backend === 'valkey'
+        ? [{ name: 'jobs:valkey', toolset: 'image', required: true, check: jobs.check }]
+        : []),
+    ],
     log,
   })
   const mcpParts = { ...answer, toolCaller, ttlSeconds: settings.ttlSeconds, version: VERSION, log }
@@ -120,11 +127,19 @@ export async function createParts({ config, log }: { config: Config; log: Logger
     async close() {
       stopSweep()
       await mcp.close()
+      await jobs.close()
       await Promise.all(targets.map(({ runtime }) => runtime.close()))
       await images.close()
       log.info({ event: 'stopped' })
     },
   }
+}
+
+/** The job backend that the configuration names. */
+function openJobs({ jobs, valkeyUrl }: Config, options: JobsOptions): Jobs {
+  const { backend, lockMs, maxReruns } = jobs
+  if (backend === 'memory' || !valkeyUrl) return createMemoryJobs(options)
+  return createValkeyJobs({ ...options, url: valkeyUrl, lockMs, maxReruns })
 }
 
 /** The store of pictures that the configuration names. @throws Error with a sentence when it cannot be used. */

@@ -135,8 +135,13 @@ export interface Jobs {
   cancel(id: string, caller: Caller): Promise<Job>
   /** Queue, concurrency and figures per target. */
   queue(): readonly TargetQueue[]
+  /** Resolves while work can be taken. @throws AppError `overloaded` that says why not. */
+  check(): Promise<void>
   /**
-   * Shutdown: refuses new work and finishes what was accepted within `timeoutMs`; what is left then fails.
+   * Shutdown: refuses new work and finishes what was accepted within `timeoutMs` milliseconds. What is left then fails,
+   * or is handed to other servers where there are any: then every `watch` ends early, so that waiters get handles.
    */
   drain(options: { timeoutMs: number }): Promise<void>
+  /** Closes connections, after `drain`. */
+  close(): Promise<void>
 }

@@ -409,6 +409,9 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
       return entry.job
     },
 
+    async check() {},
+    async close() {},
+
     async drain({ timeoutMs }) {
       draining = true
       const all = () =>

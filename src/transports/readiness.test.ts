@@ -74,3 +74,14 @@ test('a dependency that never answers counts as down after 3 s', async () => {
     dependencies: { a: { ok: false, message: expect.stringContaining('no answer') } },
   })
 })
+
+test('a toolset is of no use without what it requires, whatever else is there', async () => {
+  up.jobs = false
+  const jobs = { ...dependency('jobs'), required: true }
+  const image = createReadiness({ dependencies: [dependency('a'), jobs], log })
+  image.set('serving')
+  expect(await image.report()).toMatchObject({ ready: false, status: 'unavailable' })
+  const both = createReadiness({ dependencies: [dependency('a'), jobs, dependency('b', 'trino')], log })
+  both.set('serving')
+  expect(await both.report()).toMatchObject({ ready: true, dependencies: { jobs: { ok: false } } })
+})

@@ -8,8 +8,10 @@ const CHECK_TIMEOUT_MS = 3000
 /** Something the server needs. */
 export interface Dependency {
   readonly name: string
-  /** The toolset that is of no use without any of its dependencies. */
+  /** The toolset that needs it. */
   readonly toolset: string
+  /** True: the toolset is of no use without this one. Else it needs any one of those that are not required. */
+  readonly required?: boolean
   /** Rejects when it cannot be used now. */
   check(options: { signal: AbortSignal }): Promise<void>
 }
@@ -72,6 +74,15 @@ export function createReadiness({
         })
   }
 
+  function isUsable(toolset: string): boolean {
+    const needed = dependencies.filter((dependency) => dependency.toolset === toolset)
+    const alternatives = needed.filter(({ required }) => !required)
+    const ok = ({ name }: Dependency) => known[name]?.ok === true
+    return (
+      needed.every((one) => !one.required || ok(one)) && (alternatives.length === 0 || alternatives.some(ok))
+    )
+  }
+
   return {
     set(next) {
       phase = next
@@ -83,7 +94,7 @@ export function createReadiness({
           checking = undefined
         })
       if (checkedAt === Number.NEGATIVE_INFINITY) await checking
-      const usable = dependencies.some(({ name }) => known[name]?.ok)
+      const usable = [...new Set(dependencies.map(({ toolset }) => toolset))].some(isUsable)
       return { ready: usable, status: usable ? 'ready' : 'unavailable', dependencies: known }
     },
   }

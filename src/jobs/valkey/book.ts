@@ -1,0 +1,285 @@
+/** The book of jobs in Valkey: typed commands over book.lua, where every change of a job is made. */
+import { readFileSync } from 'node:fs'
+import type { PublicError } from '../../errors.ts'
+import type { ImageRecord } from '../../images/image.ts'
+import type { GenerationRequest } from '../../runtimes/request.ts'
+import type { Valkey } from '../../valkey/connection.ts'
+import { abandoned, cancelled, expired } from '../endings.ts'
+import type { Job, JobState, Refusal } from '../job.ts'
+import { type EndState, type LifeState, publicState, TRANSITIONS } from '../lifecycle.ts'
+
+/** The table of lifecycle.ts as Lua: one source of transitions for every backend. */
+const SCRIPT = readFileSync(new URL('./book.lua', import.meta.url), 'utf8').replace('__TRANSITIONS__', () =>
+  luaTable(TRANSITIONS),
+)
+
+/** What one target does now and what it did so far, shared by all servers. */
+export interface Counts {
+  readonly queued: number
+  readonly running: number
+  readonly releasing: number
+  readonly admitted: number
+  readonly ended: Readonly<Record<EndState, number>>
+  readonly refused: Readonly<Record<Refusal, number>>
+}
+
+/** What a call, of this server or another, changed. */
+export interface Changes {
+  /** Jobs that changed their state. */
+  readonly changes: readonly { readonly target: string; readonly id: string; readonly state: JobState }[]
+  readonly targets: ReadonlyMap<string, Counts>
+  /** A finished generation: its target, and the sample as its server wrote it. */
+  readonly sample?: readonly [target: string, sample: string]
+  readonly progress?: readonly [id: string, progress: string]
+}
+
+/** What this server has to follow up after a call of its own. */
+export interface Effects {
+  readonly targets: ReadonlyMap<string, Counts>
+  /** Jobs that this call ended. `startedMs` ago it started, -1: never. */
+  readonly ended: readonly {
+    readonly target: string
+    readonly id: string
+    readonly state: EndState
+    readonly createdMs: number
+    readonly startedMs: number
+  }[]
+  /** Jobs that got a slot: to be delivered to a worker. */
+  readonly granted: readonly { readonly target: string; readonly id: string }[]
+}
+
+/** A submission. Milliseconds. */
+export interface Submission {
+  readonly id: string
+  readonly imageId: string
+  readonly owner: string
+  readonly anonymous: boolean
+  readonly target: string
+  /** GenerationRequest as JSON, its seed fixed. */
+  readonly request: string
+  readonly requestHash: string
+  readonly seeded: boolean
+  readonly key?: string
+  readonly requestId?: string
+  readonly waiter: string
+  readonly leaseMs: number
+  readonly deadlineMs: number
+  readonly graceMs: number
+  readonly ttlMs: number
+  readonly cost: number
+  readonly ownMs?: number
+  readonly concurrency: number
+  readonly queueLimit: number
+  readonly queueLimitOfCaller: number
+  /** False: only look, and join what may be joined. */
+  readonly admitted: boolean
+}
+
+/** What waits and runs on a target, as admission needs it. */
+export interface View {
+  readonly busy: number
+  readonly queued: number
+  readonly queuedOfCaller: number
+  readonly runningMs: number
+  readonly nextSlotMs?: number
+  /** In units of the target's default picture. */
+  readonly unitsAhead: number
+}
+
+export type Submitted =
+  | { readonly verdict: 'conflict' }
+  | { readonly verdict: 'succeeded' | 'joined' | 'admitted'; readonly job: Job }
+  | { readonly verdict: 'new' | 'full'; readonly view: View }
+
+export type Started =
+  | { readonly verdict: 'ended' }
+  /** Another worker runs it, and is given up in `waitMs` milliseconds unless it says so again. */
+  | { readonly verdict: 'held'; readonly waitMs: number }
+  | { readonly verdict: 'go'; readonly run: number; readonly job: Job; readonly requestId?: string }
+
+export type Book = ReturnType<typeof createBook>
+
+/**
+ * The commands. Each is one atomic script; `onEffects` hears what a call of this server has to be followed up with.
+ * Every command throws AppError `overloaded` while Valkey is away.
+ */
+export function createBook(options: {
+  readonly valkey: Valkey
+  readonly prefix: string
+  readonly onEffects: (effects: Effects) => void
+}) {
+  const { valkey, prefix, onEffects } = options
+  const keys = `${prefix}:book:`
+  valkey.client.defineCommand('book', { numberOfKeys: 1, lua: SCRIPT })
+
+  async function call<T>(command: string, asked: object, { probe = false } = {}): Promise<T> {
+    const reply = await valkey.use(
+      (client) =>
+        (client as unknown as { book(...args: string[]): Promise<string> }).book(
+          keys,
+          command,
+          JSON.stringify(asked),
+        ),
+      { probe },
+    )
+    const { ended, granted, targets, ...rest } = JSON.parse(reply)
+    onEffects({
+      targets: countsOf(targets),
+      ended: rows(ended).map(([target, id, state, createdMs, startedMs]) => ({
+        target,
+        id,
+        state,
+        createdMs,
+        startedMs,
+      })),
+      granted: rows(granted).map(([target, id]) => ({ target, id })),
+    })
+    return (
+      rest.job ? { ...rest, job: toJob(rest.job), requestId: rest.job.requestId || undefined } : rest
+    ) as T
+  }
+
+  return {
+    /** Where the changes of all servers are published. */
+    channel: `${keys}events`,
+    /** A message of that channel. */
+    readChanges(message: string): Changes {
+      const { changes, targets, sample, progress } = JSON.parse(message)
+      return {
+        changes: rows(changes).map(([target, id, state]) => ({ target, id, state })),
+        targets: countsOf(targets ?? {}),
+        ...(sample ? { sample } : {}),
+        ...(progress ? { progress } : {}),
+      }
+    },
+
+    /** Tells a target's concurrency; returns the last finished generations, newest first. */
+    async target(asked: { target: string; concurrency: number }): Promise<readonly string[]> {
+      const { samples } = await call<{ samples: string[] }>('target', asked)
+      return Array.isArray(samples) ? samples : []
+    },
+    submit: (asked: Submission) => call<Submitted>('submit', asked),
+    refuse: (asked: { target: string; code: Refusal }) => call<object>('refuse', asked),
+    forget: (asked: { id: string }) => call<object>('forget', asked),
+    get: async (id: string) => (await call<{ job?: Job }>('get', { id })).job,
+    /** The job after the event; unchanged where it is another owner's. */
+    event: async (asked: { id: string; owner: string; event: 'cancel' | 'detach' }) =>
+      (await call<{ job?: Job }>('event', asked)).job,
+    leave: (asked: { id: string; waiter: string }) => call<object>('leave', asked),
+    /** Returns the ids whose waiters need not renew any more. */
+    async renew(asked: { waiters: readonly (readonly [id: string, waiter: string])[]; leaseMs: number }) {
+      return Object.values((await call<{ over: Record<string, string> }>('renew', asked)).over)
+    },
+    start: (asked: {
+      id: string
+      target: string
+      lockMs: number
+      maxReruns: number
+      /** What a job has to say whose re-runs are used up. */
+      exhausted: string
+    }) => call<Started>('start', asked),
+    /** Returns the ids of runs that have to be aborted. */
+    async beat(asked: { runs: readonly (readonly [id: string, run: number])[]; lockMs: number }) {
+      return Object.values((await call<{ lost: Record<string, string> }>('beat', asked)).lost)
+    },
+    /** False when the run has to be aborted. */
+    async progress(asked: { id: string; run: number; progress: string }) {
+      return Object.values((await call<{ lost: object }>('progress', asked)).lost).length === 0
+    },
+    /** told: this call ended the job. late: it had ended. lost: the job is another worker's. */
+    finish: (asked: {
+      id: string
+      target: string
+      run: number
+      event: 'finish' | 'fail' | 'release'
+      /** The image's record, or the public error; as JSON. */
+      outcome?: string
+      sample?: string
+      unitMs?: number
+    }) => call<{ verdict: 'told' | 'late' | 'lost' }>('finish', asked),
+    handback: (asked: { id: string; run: number }) => call<object>('handback', asked),
+    sweep: (asked: { leases: boolean; targets: readonly string[] }) =>
+      call<object>('sweep', asked, { probe: true }),
+  }
+}
+
+/** A job as the book keeps it: a hash of strings. */
+type Row = Readonly<Record<string, string | undefined>>
+
+function toJob(row: Row): Job {
+  const time = (name: string) => (row[name] === undefined ? {} : { [name]: Math.round(Number(row[name])) })
+  const job = {
+    id: row.id as string,
+    imageId: row.imageId as string,
+    owner: row.owner as string,
+    target: row.target as string,
+    request: JSON.parse(row.request as string) as GenerationRequest,
+    state: publicState(row.life as LifeState),
+    createdAt: Number(row.createdAt),
+    ...time('startedAt'),
+    ...time('endedAt'),
+    deadlineAt: Number(row.deadlineAt),
+    ...time('position'),
+    ...time('expectedAt'),
+    ...(row.progress === undefined ? {} : { progress: JSON.parse(row.progress) }),
+    ...(row.image === undefined ? {} : { image: JSON.parse(row.image) as ImageRecord }),
+  } as Job
+  const error = errorOf(row, job)
+  return error ? { ...job, error } : job
+}
+
+function errorOf(row: Row, job: Job): PublicError | undefined {
+  switch (row.reason) {
+    case 'cancel':
+      return cancelled().toPublic()
+    case 'abandon':
+      return abandoned().toPublic()
+    case 'expire':
+      return expired(job).toPublic()
+    case 'fail':
+      return JSON.parse(row.error as string)
+    default:
+      return undefined
+  }
+}
+
+function countsOf(targets: Record<string, Record<string, string | number>>): ReadonlyMap<string, Counts> {
+  return new Map(
+    Object.entries(targets).map(([target, row]) => {
+      const count = (name: string) => Number(row[name] ?? 0)
+      return [
+        target,
+        {
+          queued: count('queued'),
+          running: count('running'),
+          releasing: count('releasing'),
+          admitted: count('admitted'),
+          ended: {
+            succeeded: count('ended:succeeded'),
+            failed: count('ended:failed'),
+            cancelled: count('ended:cancelled'),
+            expired: count('ended:expired'),
+          },
+          refused: {
+            overloaded: count('refused:overloaded'),
+            rate_limited: count('refused:rate_limited'),
+            deadline_exceeded: count('refused:deadline_exceeded'),
+            conflict: count('refused:conflict'),
+          },
+        },
+      ]
+    }),
+  )
+}
+
+/** Lua encodes an empty list as an empty object. */
+// biome-ignore lint/suspicious/noExplicitAny: rows of mixed types, read by position right where this is called.
+const rows = (list: unknown): any[][] => (Array.isArray(list) ? list : [])
+
+function luaTable(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value)
+  const fields = Object.entries(value as object).map(
+    ([key, field]) => `[${JSON.stringify(key)}]=${luaTable(field)}`,
+  )
+  return `{${fields.join(',')}}`
+}

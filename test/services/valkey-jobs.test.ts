@@ -1,0 +1,23 @@
+/** What every job backend promises, held by the one in Valkey over a real server. */
+import { randomUUID } from 'node:crypto'
+import { afterAll, beforeAll, describe } from 'vitest'
+import { fixedSecret } from '../../src/auth/secret.ts'
+import { jobsContract } from '../../src/jobs/contract.ts'
+import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
+import { eventually } from '../support/eventually.ts'
+import { findValkeyServer, startValkey, type ValkeyServer } from '../support/valkey.ts'
+
+describe.skipIf(findValkeyServer() === undefined)('on Valkey', () => {
+  let valkey: ValkeyServer
+  beforeAll(async () => {
+    valkey = await startValkey()
+  })
+  afterAll(() => valkey?.stop())
+
+  jobsContract('jobs in Valkey', async (parts) => {
+    const url = fixedSecret(valkey.url)
+    const jobs = createValkeyJobs({ ...parts, url, lockMs: 2000, maxReruns: 3, prefix: randomUUID() })
+    await eventually(() => jobs.check())
+    return { jobs, close: () => jobs.close() }
+  })
+})
