@@ -10,6 +10,7 @@ const FORBIDDEN = [
   ['src/errors.ts', './jobs/job.ts'],
   ['src/auth/caller.ts', '../config.ts'],
   ['src/telemetry/log.ts', '../images/image.ts'],
+  ['src/valkey/connection.ts', '../jobs/job.ts'],
   ['src/images/memory.ts', '../runtimes/runtime.ts'],
   ['src/runtimes/kserve.ts', '../images/image.ts'],
   ['src/jobs/memory.ts', '../tools/tool.ts'],
@@ -18,6 +19,7 @@ const FORBIDDEN = [
 ] as const
 const ALLOWED = [
   ['src/jobs/run.ts', '../images/image.ts'],
+  ['src/images/shared.ts', '../valkey/connection.ts'],
   ['src/tools/image/list.ts', '../../jobs/job.ts'],
   ['src/transports/mcp.ts', '../tools/tool.ts'],
   ['src/images/disk.ts', '../errors.ts'],
