@@ -46,7 +46,7 @@ export async function createParts({ config, log }: { config: Config; log: Logger
     publicUrl: () => publicUrl,
     keys: () => settings.urlKey?.read().split(',') ?? [randomKey],
   })
-  const jobs = openJobs(config, {
+  const jobs = await openJobs(config, {
     targets,
     images,
     deadlineMs: config.jobDeadlineMs,
@@ -136,10 +136,10 @@ export async function createParts({ config, log }: { config: Config; log: Logger
 }
 
 /** The job backend that the configuration names. */
-function openJobs({ jobs, valkeyUrl }: Config, options: JobsOptions): Jobs {
+async function openJobs({ jobs, valkeyUrl }: Config, options: JobsOptions): Promise<Jobs> {
   const { backend, lockMs, maxReruns } = jobs
   if (backend === 'memory' || !valkeyUrl) return createMemoryJobs(options)
-  return createValkeyJobs({ ...options, url: valkeyUrl, lockMs, maxReruns })
+  return await createValkeyJobs({ ...options, url: valkeyUrl, lockMs, maxReruns })
 }
 
 /** The store of pictures that the configuration names. @throws Error with a sentence when it cannot be used. */

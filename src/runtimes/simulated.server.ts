@@ -29,6 +29,8 @@ export interface SimulatedStats {
   failed: number
   aborted: number
   running: number
+  /** The most that ran at once. */
+  peak: number
   steps: number
 }
 
@@ -36,7 +38,9 @@ export interface SimulatedStats {
 export function createSimulatedServer(options: SimulatedOptions & { readonly modelName: string }): Hono {
   const { modelName, ...behaviour } = options
   const runtime = createSimulatedRuntime(behaviour)
-  const stats: SimulatedStats = { started: 0, finished: 0, failed: 0, aborted: 0, running: 0, steps: 0 }
+  const stats: SimulatedStats = {
+    ...{ started: 0, finished: 0, failed: 0, aborted: 0, running: 0, peak: 0, steps: 0 },
+  }
   const model = { name: modelName, ready: true }
 
   /** Makes all instances, one after the other, as the real runtime does. */
@@ -49,6 +53,7 @@ export function createSimulatedServer(options: SimulatedOptions & { readonly mod
   ) {
     stats.started += 1
     stats.running += 1
+    stats.peak = Math.max(stats.peak, stats.running)
     try {
       const predictions = []
       for (const [index, instance] of instances.entries()) {

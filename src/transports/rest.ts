@@ -6,7 +6,7 @@ import { AppError, toAppError } from '../errors.ts'
 import type { ImageStore } from '../images/image.ts'
 import type { Links } from '../images/links.ts'
 import { makePreview } from '../images/preview.ts'
-import { hasEnded, type Job, type Jobs } from '../jobs/job.ts'
+import { hasEnded, type Job, type Jobs, type Waiter } from '../jobs/job.ts'
 import { followJob } from '../jobs/wait.ts'
 import { imageRequest } from '../runtimes/request.ts'
 import { describeJob, throwIfFailed } from '../tools/image/answer.ts'
@@ -42,8 +42,18 @@ export function restRoutes(parts: RestParts): Hono<AppEnv> {
     return c.json(describe(job), 202)
   }
 
-  /** A job's life as an event stream: `progress` until it ends, then `result`, or `error` where there is no picture. */
-  const stream = (c: Ctx, watch: (signal: AbortSignal) => AsyncIterable<Job>, leave: () => Promise<void>) => {
+  /**
+   * A job's life as an event stream: `progress` until it ends, then `result`, or `error` where there is no picture; or
+   * `handle` where this server stops and another one goes on.
+   */
+  const stream = (
+    c: Ctx,
+    {
+      watch,
+      detach,
+      leave,
+    }: Pick<Waiter, 'leave' | 'detach'> & { watch: (signal: AbortSignal) => AsyncIterable<Job> },
+  ) => {
     c.header('X-Accel-Buffering', 'no')
     return streamSSE(
       c,
@@ -52,12 +62,18 @@ export function restRoutes(parts: RestParts): Hono<AppEnv> {
         events.onAbort(() => gone.abort())
         const keepAlive = setInterval(() => void events.write(': keep-alive\n\n'), KEEP_ALIVE_MS)
         try {
+          let last: Job | undefined
           for await (const job of watch(gone.signal)) {
+            last = job
             const event = !hasEnded(job) ? 'progress' : job.error ? 'error' : 'result'
             await events.writeSSE({
               event,
               data: JSON.stringify(event === 'error' ? problem(job) : describe(job)),
             })
+          }
+          if (last && !hasEnded(last) && !gone.signal.aborted) {
+            await detach()
+            await events.writeSSE({ event: 'handle', data: JSON.stringify(describe(last)) })
           }
         } finally {
           clearInterval(keepAlive)
@@ -90,7 +106,7 @@ export function restRoutes(parts: RestParts): Hono<AppEnv> {
       c.header('Preference-Applied', 'respond-async')
       return handle(c, waiter.job)
     }
-    if (accepts(c, 'text/event-stream')) return stream(c, waiter.watch, waiter.leave)
+    if (accepts(c, 'text/event-stream')) return stream(c, waiter)
     try {
       const job = await followJob({
         watch: waiter.watch,
@@ -121,11 +137,11 @@ export function restRoutes(parts: RestParts): Hono<AppEnv> {
     const { caller } = c.var
     const job = await jobs.get(id, caller)
     if (accepts(c, 'text/event-stream'))
-      return stream(
-        c,
-        (signal) => jobs.watch(id, caller, signal),
-        async () => {},
-      )
+      return stream(c, {
+        watch: (signal) => jobs.watch(id, caller, signal),
+        async detach() {},
+        async leave() {},
+      })
     const { waitMs } = preferenceOf(c)
     if (waitMs === undefined || hasEnded(job)) return c.json(describe(job))
     const watch = (signal: AbortSignal) => jobs.watch(id, caller, signal)

@@ -8,6 +8,8 @@ import type { Logger } from '../telemetry/log.ts'
 const COMMAND_TIMEOUT_MS = 2000
 /** Longest pause between two attempts to connect, in milliseconds. */
 const RECONNECT_AT_MOST_MS = 500
+/** A server that is there answers sooner than this; nobody waits longer for one that is not, in milliseconds. */
+const FIRST_CONNECT_MS = 3000
 /** What a caller is told to wait, in seconds. */
 const RETRY_AFTER_SECONDS = 2
 
@@ -23,6 +25,8 @@ export interface Valkey {
    * @throws AppError `overloaded` while the server is away or full; the server's error for anything else.
    */
   use<T>(act: (client: Redis) => Promise<T>, options?: { probe?: boolean }): Promise<T>
+  /** Resolves with the first connection, or some seconds later without one. */
+  readonly connected: Promise<void>
   /** Resolves while the server answers. @throws AppError `overloaded` that says since when it does not. */
   check(): Promise<void>
   /** Another connection with the same settings; `blocking`: for a library that waits and retries by itself. */
@@ -92,6 +96,14 @@ export function connectValkey(options: {
     onReady?.()
   })
 
+  const connected = new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, FIRST_CONNECT_MS)
+    client.once('ready', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+  })
+
   const unreachable = (cause?: unknown) =>
     new AppError('overloaded', `The ${what} cannot be reached at the moment; try again shortly.`, {
       retryAfterSeconds: RETRY_AFTER_SECONDS,
@@ -100,6 +112,7 @@ export function connectValkey(options: {
 
   return {
     client,
+    connected,
 
     async use(act, { probe = false } = {}) {
       if (awaySince !== undefined && !(probe && client.status === 'ready')) throw unreachable()

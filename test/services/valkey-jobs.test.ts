@@ -4,7 +4,6 @@ import { afterAll, beforeAll, describe } from 'vitest'
 import { fixedSecret } from '../../src/auth/secret.ts'
 import { jobsContract } from '../../src/jobs/contract.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
-import { eventually } from '../support/eventually.ts'
 import { findValkeyServer, startValkey, type ValkeyServer } from '../support/valkey.ts'
 
 describe.skipIf(findValkeyServer() === undefined)('on Valkey', () => {
@@ -16,8 +15,7 @@ describe.skipIf(findValkeyServer() === undefined)('on Valkey', () => {
 
   jobsContract('jobs in Valkey', async (parts) => {
     const url = fixedSecret(valkey.url)
-    const jobs = createValkeyJobs({ ...parts, url, lockMs: 2000, maxReruns: 3, prefix: randomUUID() })
-    await eventually(() => jobs.check())
+    const jobs = await createValkeyJobs({ ...parts, url, lockMs: 2000, maxReruns: 3, prefix: randomUUID() })
     return { jobs, close: () => jobs.close() }
   })
 })

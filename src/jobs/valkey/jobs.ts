@@ -72,11 +72,11 @@ interface Lane {
 }
 
 /**
- * A job backend over Valkey or Redis. Connects in the background: until it is there, and while it is away, new work is
- * refused with `overloaded`; runs go on and are reported when it is back. Needs one server (a primary with replicas is
- * fine, Valkey Cluster is not).
+ * A job backend over Valkey or Redis. Waits some seconds for it; while it is away, at the start or later, new work is
+ * refused with `overloaded`, runs go on, and they are reported when it is back. Needs one server (a primary with
+ * replicas is fine, Valkey Cluster is not).
  */
-export function createValkeyJobs(options: ValkeyJobsOptions): Jobs {
+export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs> {
   const { targets, images, log, metrics, lockMs, maxReruns, prefix = 'diffusers-mcp' } = options
   const server = randomUUID()
   const leaseMs = lockMs * LOCKS_PER_LEASE
@@ -404,6 +404,8 @@ export function createValkeyJobs(options: ValkeyJobsOptions): Jobs {
       await refuse(target.name, error)
     }
   }
+
+  await valkey.connected
 
   async function read(id: string, caller: Caller): Promise<Job> {
     const job = await book.get(id)
