@@ -11,10 +11,10 @@ const START_MS = 30_000
 
 export interface ValkeyServer {
   readonly url: string
+  /** Uses a connection of its own, past any client under test. */
+  ask<T>(act: (client: Redis) => Promise<T>): Promise<T>
   /** Calls of commands since the start, by name; those from within scripts included. */
   commandCalls(): Promise<Record<string, number>>
-  /** Changes a setting while it runs. */
-  configure(setting: string, value: string): Promise<void>
   /** Stops the process in its tracks (SIGSTOP): connections stay open, nothing answers. */
   freeze(): void
   thaw(): void
@@ -118,7 +118,7 @@ export async function startValkey(settings: Record<string, string> = {}): Promis
           [...info.matchAll(/^cmdstat_(\S+?):calls=(\d+)/gm)].map((match) => [match[1], Number(match[2])]),
         )
       }),
-    configure: (setting, value) => ask(async (client) => void (await client.config('SET', setting, value))),
+    ask,
     freeze: () => void child.kill('SIGSTOP'),
     thaw: () => void child.kill('SIGCONT'),
     kill,
