@@ -1,6 +1,6 @@
 /** What every job backend promises, held by the one in Valkey over a real server. */
 import { randomUUID } from 'node:crypto'
-import { afterAll, beforeAll, describe } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixedSecret } from '../../src/auth/secret.ts'
 import { jobsContract } from '../../src/jobs/contract.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
@@ -12,6 +12,10 @@ describe.skipIf(findValkeyServer() === undefined)('on Valkey', () => {
     valkey = await startValkey()
   })
   afterAll(() => valkey?.stop())
+
+  test('runs on the engine that was asked for', () => {
+    expect('Deno' in globalThis).toBe(process.env.ENGINE === 'deno')
+  })
 
   jobsContract('jobs in Valkey', async (parts) => {
     const url = fixedSecret(valkey.url)

@@ -11,6 +11,7 @@ const START_MS = 30_000
 
 export interface ValkeyServer {
   readonly url: string
+  pid(): number
   /** Uses a connection of its own, past any client under test. */
   ask<T>(act: (client: Redis) => Promise<T>): Promise<T>
   /** Calls of commands since the start, by name; those from within scripts included. */
@@ -111,6 +112,7 @@ export async function startValkey(settings: Record<string, string> = {}): Promis
 
   return {
     url,
+    pid: () => child.pid as number,
     commandCalls: () =>
       ask(async (client) => {
         const info = await client.info('commandstats')
