@@ -130,6 +130,35 @@ describe('IMAGES_BACKEND=s3', () => {
   })
 })
 
+describe('JOBS_BACKEND=valkey', () => {
+  const VALKEY = {
+    JOBS_BACKEND: 'valkey',
+    VALKEY_URL: 'redis://:secret@valkey.example:6379/0',
+    IMAGES_BACKEND: 'filesystem',
+    IMAGE_URL_KEY: 'k'.repeat(32),
+  }
+
+  test('is read with its lock and its re-runs', () => {
+    const { jobs, valkeyUrl } = loadConfig({ ...VALKEY, JOB_LOCK_MS: '2000' })
+    expect(jobs).toEqual({ backend: 'valkey', lockMs: 2000, maxReruns: 3 })
+    expect(valkeyUrl?.read()).toBe(VALKEY.VALKEY_URL)
+  })
+
+  test('needs a server, pictures that all servers share, and one key for their links', () => {
+    const message = problemsOf({ JOBS_BACKEND: 'valkey' })
+    expect(message).toContain('3 problems')
+    expect(message).toContain('VALKEY_URL: is needed with JOBS_BACKEND=valkey')
+    expect(message).toContain('IMAGES_BACKEND: got "memory"; servers that share their jobs must share')
+    expect(message).toContain('IMAGE_URL_KEY: is needed with JOBS_BACKEND=valkey')
+  })
+
+  test('a wrong URL is named without its password', () => {
+    const message = problemsOf({ ...VALKEY, VALKEY_URL: 'http://:secret@valkey.example' })
+    expect(message).toContain('VALKEY_URL: allowed: a redis:// or rediss:// (TLS) URL')
+    expect(message).not.toContain('secret@')
+  })
+})
+
 describe('targets', () => {
   test("the documents' variables define one KServe target", () => {
     const { targets, runtimeService } = loadConfig({

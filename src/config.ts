@@ -456,6 +456,12 @@ function checkShared(
       allowed:
         'servers that share their jobs must share their pictures: set s3, or filesystem on one machine',
     })
+  if (value.JOBS_BACKEND === 'valkey' && !secrets.IMAGE_URL_KEY)
+    problems.push({
+      variable: 'IMAGE_URL_KEY',
+      allowed:
+        'is needed with JOBS_BACKEND=valkey: a link signed by one server has to be valid at the others',
+    })
 }
 
 /** What IMAGES_BACKEND=s3 needs; what is missing is named. */
