@@ -42,6 +42,7 @@ for (const level of LEVELS) await measure(level)
 
 async function measure({ times, concurrency, queue }: Level): Promise<void> {
   const server = await startServer('node', {
+    RATE_LIMIT_PER_MINUTE: '0',
     RUNTIMES: JSON.stringify([
       {
         name: 'simulated',

@@ -17,7 +17,7 @@ const baseline = async (name: string, env: Record<string, string> = {}) => {
   return process_
 }
 const server = async (env: Record<string, string>) => {
-  const process_ = await startServer('node', { LOG_LEVEL: 'info', ...env })
+  const process_ = await startServer('node', { LOG_LEVEL: 'info', RATE_LIMIT_PER_MINUTE: '10000000', ...env })
   running.push(process_)
   return process_
 }

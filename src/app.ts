@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { Hono } from 'hono'
 import { routePath } from 'hono/route'
 import type { Authenticate } from './auth/authenticate.ts'
+import type { RateLimit } from './auth/rate-limit.ts'
 import { AppError, toAppError } from './errors.ts'
 import { type Logger, loggablePath } from './telemetry/log.ts'
 import type { Metrics } from './telemetry/metrics.ts'
@@ -10,6 +11,7 @@ import { readJson } from './transports/body.ts'
 import type { AppEnv } from './transports/context.ts'
 import type { McpEndpoint } from './transports/mcp.ts'
 import { healthRoutes, metricsRoutes } from './transports/operations.ts'
+import { peerAddress } from './transports/peer.ts'
 import type { Readiness } from './transports/readiness.ts'
 import { type RestParts, restRoutes } from './transports/rest.ts'
 
@@ -17,6 +19,7 @@ export interface AppParts extends RestParts {
   readonly mcp: McpEndpoint
   readonly readiness: Readiness
   readonly authenticate: Authenticate
+  readonly rateLimit: RateLimit
   readonly checkOrigin: (headers: { host?: string; origin?: string }) => void
   readonly metrics: Metrics
   /** False where /metrics has a port of its own. */
@@ -30,7 +33,7 @@ const METHODS = ['GET', 'POST', 'DELETE'] as const
 
 /** The whole HTTP surface. */
 export function createApp(parts: AppParts): Hono<AppEnv> {
-  const { log, metrics, authenticate, checkOrigin } = parts
+  const { log, metrics, authenticate, checkOrigin, rateLimit } = parts
   const app = new Hono<AppEnv>()
 
   app.use(async (c, next) => {
@@ -66,7 +69,15 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
     // A signed link stands for the permission to GET one picture; its route checks the signature.
     const signed =
       c.req.method === 'GET' && /^\/images\/[^/]+$/.test(c.req.path) && c.req.query('sig') !== undefined
-    if (!OPEN_PATHS.has(c.req.path) && !signed) c.set('caller', authenticate(c.req.header('authorization')))
+    if (OPEN_PATHS.has(c.req.path) || signed) return await next()
+    const address = peerAddress(c)
+    const caller = await authenticate(c.req.header('authorization')).catch((error) => {
+      // Whoever failed is counted by the network, so that nobody's own limit can be used up by others.
+      rateLimit.charge({ address })
+      throw error
+    })
+    rateLimit.charge({ caller, address })
+    c.set('caller', caller)
     await next()
   })
 

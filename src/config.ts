@@ -107,6 +107,12 @@ export const SETTINGS = {
     'The bearer token that callers must send.',
     { secret: true },
   ),
+  RATE_LIMIT_PER_MINUTE: setting(
+    wholeNumber(0, 10_000_000),
+    'Requests and messages that one caller may send per minute to one replica, as many of them at once; 0: any. ' +
+      "Without authentication, and for failed ones, per network of the connection's peer.",
+    { default: '600' },
+  ),
   MAX_BODY_BYTES: setting(wholeNumber(1024, 2 ** 26), 'Largest request body, in bytes.', {
     default: '65536',
   }),
@@ -276,6 +282,8 @@ export interface Config {
   readonly allowedHosts: readonly string[] | undefined
   readonly allowedOrigins: readonly string[]
   readonly authToken: Secret | undefined
+  /** 0: no limit. */
+  readonly rateLimitPerMinute: number
   readonly maxBodyBytes: number
   readonly logLevel: Raw['LOG_LEVEL']
   readonly targets: readonly TargetDefinition[]
@@ -415,6 +423,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     allowedHosts: value.ALLOWED_HOSTS,
     allowedOrigins: value.ALLOWED_ORIGINS ?? [],
     authToken: secrets.MCP_AUTH_TOKEN,
+    rateLimitPerMinute: value.RATE_LIMIT_PER_MINUTE,
     maxBodyBytes: value.MAX_BODY_BYTES,
     logLevel: value.LOG_LEVEL,
     targets,

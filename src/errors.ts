@@ -39,15 +39,18 @@ export class AppError extends Error {
   readonly code: ErrorCode
   /** Whole seconds, at least 1; always set where the status is 429 or 503. */
   readonly retryAfterSeconds: number | undefined
+  /** The scope that a `forbidden` caller lacks. */
+  readonly missingScope: string | undefined
 
   constructor(
     code: ErrorCode,
     message: string,
-    options: { cause?: unknown; retryAfterSeconds?: number } = {},
+    options: { cause?: unknown; retryAfterSeconds?: number; missingScope?: string } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.name = 'AppError'
     this.code = code
+    this.missingScope = options.missingScope
     const status = ERROR_STATUS[code]
     this.retryAfterSeconds =
       status === 429 || status === 503

@@ -7,9 +7,10 @@ const config = configOrExit({ args: Deno.args })
 const log = createLogger({ level: config.logLevel })
 const parts = await createParts({ config, log }).catch((error) => exitWith(error.message))
 
-const listen = (handler: (request: Request) => Response | Promise<Response>, port: number) => {
+type Handler = (request: Request, connection: Deno.ServeHandlerInfo) => Response | Promise<Response>
+const listen = (handler: Handler, port: number) => {
   try {
-    return Deno.serve({ hostname: config.host, port, onListen: () => {} }, (request) => handler(request))
+    return Deno.serve({ hostname: config.host, port, onListen: () => {} }, handler)
   } catch (error) {
     return exitWith(`Cannot listen on ${config.host}:${port}: ${(error as Error).message}. Set HOST or PORT.`)
   }

@@ -4,6 +4,7 @@ import packageJson from '../package.json' with { type: 'json' }
 import { createApp } from './app.ts'
 import { createAuthenticate } from './auth/authenticate.ts'
 import { createOriginCheck } from './auth/origin.ts'
+import { createRateLimit } from './auth/rate-limit.ts'
 import type { Config } from './config.ts'
 import { createFilesystemImages } from './images/filesystem.ts'
 import type { ImageStore } from './images/image.ts'
@@ -88,6 +89,7 @@ export async function createParts({ config, log }: { config: Config; log: Logger
     mcp,
     readiness,
     authenticate: createAuthenticate({ token: config.authToken }),
+    rateLimit: createRateLimit({ perMinute: config.rateLimitPerMinute }),
     checkOrigin: createOriginCheck(config),
     metrics,
     serveMetrics: config.metricsPort === undefined,

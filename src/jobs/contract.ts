@@ -3,7 +3,7 @@ import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { createManualRuntime, type ManualRun } from '../../test/fakes/manual-runtime.ts'
 import { eventually } from '../../test/support/eventually.ts'
-import { ANONYMOUS, type Caller } from '../auth/caller.ts'
+import { ANONYMOUS, type Identity } from '../auth/caller.ts'
 import { AppError } from '../errors.ts'
 import type { ImageStore } from '../images/image.ts'
 import { createMemoryImages } from '../images/memory.ts'
@@ -12,9 +12,9 @@ import type { Target } from '../runtimes/targets.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
 import type { Job, Jobs, JobsOptions, SubmitOptions, TargetQueue, Waiter } from './job.ts'
 
-const ALICE: Caller = { id: 'alice' }
-const BOB: Caller = { id: 'bob' }
-const CAROL: Caller = { id: 'carol' }
+const ALICE: Identity = { id: 'alice' }
+const BOB: Identity = { id: 'bob' }
+const CAROL: Identity = { id: 'carol' }
 const REQUEST = { prompt: 'a fox' }
 const GRACE_MS = 300
 

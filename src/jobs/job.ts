@@ -1,5 +1,5 @@
 /** A job is one generation; this is what the rest of the server sees of it. */
-import type { Caller } from '../auth/caller.ts'
+import type { Identity } from '../auth/caller.ts'
 import type { PublicError } from '../errors.ts'
 import type { ImageRecord, ImageStore } from '../images/image.ts'
 import type { GenerationRequest, ImageRequest } from '../runtimes/request.ts'
@@ -123,16 +123,16 @@ export interface Jobs {
    * `overloaded` (queue full, too late because of the queue, or shutting down), `rate_limited` (too many of this
    * caller wait), `deadline_exceeded` (the generation alone takes longer); the first three with Retry-After.
    */
-  submit(request: ImageRequest, caller: Caller, options?: SubmitOptions): Promise<Waiter>
+  submit(request: ImageRequest, caller: Identity, options?: SubmitOptions): Promise<Waiter>
   /** The caller's job. @throws AppError `not_found`, also for another caller's job. */
-  get(id: string, caller: Caller): Promise<Job>
+  get(id: string, caller: Identity): Promise<Job>
   /** Snapshots as `Waiter.watch`, without becoming a waiter. @throws AppError `not_found` at the first step. */
-  watch(id: string, caller: Caller, signal?: AbortSignal): AsyncIterable<Job>
+  watch(id: string, caller: Identity, signal?: AbortSignal): AsyncIterable<Job>
   /**
    * Cancels for everybody, down to the runtime; a job that has ended stays as it is.
    * @returns the job, ended. @throws AppError `not_found`.
    */
-  cancel(id: string, caller: Caller): Promise<Job>
+  cancel(id: string, caller: Identity): Promise<Job>
   /** Queue, concurrency and figures per target. */
   queue(): readonly TargetQueue[]
   /** Resolves while work can be taken. @throws AppError `overloaded` that says why not. */

@@ -1,6 +1,6 @@
 /** Jobs in this process: accepted work lives while the process lives. */
 import { randomInt, randomUUID } from 'node:crypto'
-import { type Caller, isAnonymous } from '../auth/caller.ts'
+import { type Identity, isAnonymous } from '../auth/caller.ts'
 import { AppError, quote, toAppError } from '../errors.ts'
 import type { GenerationRequest, ImageRequest } from '../runtimes/request.ts'
 import { admit } from './admission.ts'
@@ -210,7 +210,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
     key: string | undefined
     request: string
     seeded: boolean
-    caller: Caller
+    caller: Identity
   }): Entry | undefined {
     const { key, request, seeded, caller } = lookup
     const same = key === undefined ? undefined : live(byKey.get(key))
@@ -302,7 +302,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
 
   function checkAdmission(
     lane: Lane<Entry>,
-    wanted: { caller: Caller; work: Work; deadlineMs: number },
+    wanted: { caller: Identity; work: Work; deadlineMs: number },
   ): void {
     const { caller, work, deadlineMs } = wanted
     const { target } = lane
@@ -330,7 +330,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
     metrics.jobsRefused.inc({ target: lane.target.name, reason })
   }
 
-  function owned(id: string, caller: Caller): Entry {
+  function owned(id: string, caller: Identity): Entry {
     const entry = entries.get(id)
     if (entry && entry.job.owner === caller.id) return entry
     throw noSuchJob(quote(id))
@@ -339,7 +339,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
   return {
     queue,
 
-    async submit(asked: ImageRequest, caller: Caller, submitOptions: SubmitOptions = {}) {
+    async submit(asked: ImageRequest, caller: Identity, submitOptions: SubmitOptions = {}) {
       const target = chooseTarget(targets, asked.model)
       const lane = lanes.get(target.name) as Lane<Entry>
       const wanted = withDefaults(asked, target)

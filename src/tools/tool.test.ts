@@ -46,6 +46,7 @@ describe('a tool caller', () => {
     name: 'double',
     title: 'Double',
     description: 'Doubles a number.',
+    scope: 'data:read',
     annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
     input: z.strictObject({ n: z.number() }),
     output: z.object({ n: z.number() }),
@@ -69,6 +70,14 @@ describe('a tool caller', () => {
     const failure = await caller.call('double', { n: 13 }, context).catch((error) => error)
     expect(failure).toMatchObject({ code: 'internal' })
     expect(failure.message).not.toContain('private cause')
+  })
+
+  test('asks for the scope of the tool, before it looks at the arguments', async () => {
+    const reader = { id: 'reader', scopes: new Set(['image:read'] as const) }
+    await expect(caller.call('double', {}, { ...context, caller: reader })).rejects.toMatchObject({
+      code: 'forbidden',
+      missingScope: 'data:read',
+    })
   })
 
   test('says which tools there are', async () => {

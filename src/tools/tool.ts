@@ -1,6 +1,7 @@
 /** What a tool is, and the one way to call it, whichever transport the call came by. */
 import { z } from 'zod'
 import type { Caller } from '../auth/caller.ts'
+import { requireScope, type Scope } from '../auth/scopes.ts'
 import { AppError, quote, toAppError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
@@ -49,6 +50,8 @@ export interface ToolDefinition<Input extends z.ZodObject, Output extends z.ZodO
   readonly title: string
   /** Written for the model that chooses the tool. */
   readonly description: string
+  /** What a token must be good for to call it. */
+  readonly scope: Scope
   readonly annotations: {
     readonly readOnlyHint: boolean
     readonly destructiveHint: boolean
@@ -66,6 +69,7 @@ export interface ToolDefinition<Input extends z.ZodObject, Output extends z.ZodO
 /** A tool with its schemas as JSON Schema, ready for `tools/list`. */
 export interface Tool {
   readonly name: string
+  readonly scope: Scope
   readonly slow: boolean
   /** The entry of `tools/list`. */
   readonly listing: Readonly<Record<string, unknown>>
@@ -77,9 +81,10 @@ export interface Tool {
 export function defineTool<Input extends z.ZodObject, Output extends z.ZodObject>(
   definition: ToolDefinition<Input, Output>,
 ): Tool {
-  const { name, title, description, annotations, input, output } = definition
+  const { name, title, description, scope, annotations, input, output } = definition
   return {
     name,
+    scope,
     slow: definition.slow ?? false,
     listing: {
       name,
@@ -117,7 +122,7 @@ export interface ToolCaller {
   call(name: string, args: unknown, context: ToolContext): Promise<ToolResult<Record<string, unknown>>>
 }
 
-/** The tools behind one door, where each call is counted and each unexpected failure logged. */
+/** The tools behind one door, where scopes hold, each call is counted and each unexpected failure logged. */
 export function createToolCaller(options: {
   readonly tools: readonly Tool[]
   readonly log: Logger
@@ -135,6 +140,7 @@ export function createToolCaller(options: {
           `There is no tool ${quote(name)}; there are ${[...tools.keys()].join(', ')}.`,
         )
       try {
+        requireScope(context.caller, tool.scope)
         const result = await tool.call(args, context)
         metrics.toolCalls.inc({ tool: name, outcome: 'ok' })
         return result

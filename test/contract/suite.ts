@@ -39,6 +39,8 @@ export function contract(engine: Engine): void {
     env = {
       LOG_LEVEL: 'info',
       WAIT_BUDGET_MS: '1500',
+      // These tests send thousands of requests as one caller.
+      RATE_LIMIT_PER_MINUTE: '1000000',
       RUNTIMES: JSON.stringify([
         { name: 'quick', kind: 'kserve', url: quickRuntime.url, concurrency: 4, queue: 100 },
         { name: 'slow', kind: 'kserve', url: slowRuntime.url, concurrency: 1, queue: 2 },

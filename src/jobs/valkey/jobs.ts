@@ -1,6 +1,6 @@
 /** Jobs in Valkey: any number of servers behave as one, and accepted work survives the death of any of them. */
 import { createHash, randomInt, randomUUID } from 'node:crypto'
-import { type Caller, isAnonymous } from '../../auth/caller.ts'
+import { type Identity, isAnonymous } from '../../auth/caller.ts'
 import type { Secret } from '../../auth/secret.ts'
 import { type AppError, quote } from '../../errors.ts'
 import type { ImageRequest } from '../../runtimes/request.ts'
@@ -407,7 +407,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
 
   await valkey.connected
 
-  async function read(id: string, caller: Caller): Promise<Job> {
+  async function read(id: string, caller: Identity): Promise<Job> {
     const job = await book.get(id)
     if (job && job.owner === caller.id) return job
     throw noSuchJob(quote(id))
@@ -416,7 +416,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
   return {
     queue,
 
-    async submit(asked: ImageRequest, caller: Caller, submitOptions: SubmitOptions = {}) {
+    async submit(asked: ImageRequest, caller: Identity, submitOptions: SubmitOptions = {}) {
       const target = chooseTarget(targets, asked.model)
       const lane = lanes.get(target.name) as Lane
       const wanted = withDefaults(asked, target)

@@ -11,6 +11,7 @@ export function cancelImageJob({ jobs, links }: { readonly jobs: Jobs; readonly 
     name: 'cancel_image_job',
     title: 'Cancel an image job',
     description: 'Stops a job that generate_image started. A picture that is already finished stays.',
+    scope: 'image:generate',
     annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: true, openWorldHint: false },
     input: z.strictObject(jobHandle),
     output: imageAnswer,

@@ -11,6 +11,7 @@ export function generateImage(parts: AnswerParts & { readonly jobs: Jobs; readon
     description:
       'Makes a picture from a text prompt. Returns the picture; when it takes longer than this call may wait, ' +
       'returns state "queued" or "running" with a job_id instead: pass that to get_image_job.',
+    scope: 'image:generate',
     annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
     input: imageRequest,
     output: imageAnswer,

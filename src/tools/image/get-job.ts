@@ -16,6 +16,7 @@ export function getImageJob(parts: AnswerParts & { readonly jobs: Jobs; readonly
     description:
       'Waits for the picture of a job_id that generate_image returned, and returns it, or the state so far. ' +
       'Waiting or giving up does not affect the job.',
+    scope: 'image:read',
     annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
     input: z.strictObject({
       ...jobHandle,

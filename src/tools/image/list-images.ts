@@ -76,6 +76,7 @@ export function listImages({ images, links }: { readonly images: ImageStore; rea
     title: 'List my images',
     description:
       'Lists the pictures you generated that have not expired, newest first. Needs authentication.',
+    scope: 'image:read',
     annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
     input: listing,
     output: z.object({ images: z.array(listedImage), next: z.string().optional() }),

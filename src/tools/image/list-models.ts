@@ -25,6 +25,7 @@ export function listImageModels({
     name: 'list_image_models',
     title: 'List image models',
     description: 'Lists the models that generate_image can use, their defaults and how busy they are.',
+    scope: 'image:read',
     annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
     input: z.strictObject({}),
     output: z.object({ models: z.array(model) }),

@@ -1,0 +1,66 @@
+/** How many requests one caller may send: a token bucket per caller, in this process. */
+import { AppError } from '../errors.ts'
+import { networkOf } from './address.ts'
+import { type Caller, isAnonymous } from './caller.ts'
+
+/** Callers remembered at once; the one that was idle longest is forgotten, and starts with a full bucket. */
+const MAX_BUCKETS = 10_000
+
+const MINUTE_MS = 60_000
+
+export interface Asker {
+  /** Absent where nobody was recognised: a failed authentication. */
+  readonly caller?: Caller | undefined
+  /** The connection's own peer address, never one that a header tells; absent where there is none. */
+  readonly address: string | undefined
+}
+
+export interface RateLimit {
+  /**
+   * Charges one request or message: to its caller, or to its network where callers cannot be told apart, so that
+   * nobody can use up what belongs to another.
+   * @throws AppError `rate_limited` with the time until the next one is allowed.
+   */
+  charge(asker: Asker): void
+}
+
+interface Bucket {
+  left: number
+  /** When `left` was right, in milliseconds. */
+  at: number
+}
+
+/**
+ * A limit that allows `perMinute` requests at once and as many per minute in the long run; 0 switches it off.
+ * `now` gives milliseconds.
+ */
+export function createRateLimit(options: {
+  readonly perMinute: number
+  readonly maxBuckets?: number
+  readonly now?: () => number
+}): RateLimit {
+  const { perMinute, maxBuckets = MAX_BUCKETS, now = () => performance.now() } = options
+  if (perMinute === 0) return { charge: () => {} }
+  const perMs = perMinute / MINUTE_MS
+  // In the order of their last use: the first is the one that was idle longest.
+  const buckets = new Map<string, Bucket>()
+
+  return {
+    charge({ caller, address }) {
+      const key =
+        caller && !isAnonymous(caller) ? `caller ${caller.id}` : `network ${networkOf(address ?? 'unknown')}`
+      const at = now()
+      const bucket = buckets.get(key) ?? { left: perMinute, at }
+      const left = Math.min(perMinute, bucket.left + (at - bucket.at) * perMs)
+      buckets.delete(key)
+      buckets.set(key, { left: left < 1 ? left : left - 1, at })
+      if (buckets.size > maxBuckets) buckets.delete(buckets.keys().next().value as string)
+      if (left < 1)
+        throw new AppError(
+          'rate_limited',
+          `You sent more than the ${perMinute} requests per minute that one caller may send here (RATE_LIMIT_PER_MINUTE).`,
+          { retryAfterSeconds: (1 - left) / perMs / 1000 },
+        )
+    },
+  }
+}
