@@ -1,10 +1,19 @@
 /** Parts -> Hono app: middleware in order, then the routes. */
 import { randomUUID } from 'node:crypto'
-import { Hono } from 'hono'
+import { type Context, Hono } from 'hono'
+import { cors } from 'hono/cors'
 import { routePath } from 'hono/route'
 import type { Authenticate } from './auth/authenticate.ts'
+import type { Caller } from './auth/caller.ts'
+import {
+  challengeOf,
+  METADATA_PATH,
+  protectedResource,
+  type ResourcePath,
+} from './auth/protected-resource.ts'
 import type { RateLimit } from './auth/rate-limit.ts'
 import { AppError, toAppError } from './errors.ts'
+import type { ReceivedLink } from './images/links.ts'
 import { type Logger, loggablePath } from './telemetry/log.ts'
 import type { Metrics } from './telemetry/metrics.ts'
 import { readJson } from './transports/body.ts'
@@ -20,6 +29,9 @@ export interface AppParts extends RestParts {
   readonly readiness: Readiness
   readonly authenticate: Authenticate
   readonly rateLimit: RateLimit
+  /** Who issues JWTs; absent where none are accepted. */
+  readonly issuer: string | undefined
+  readonly publicUrl: () => string | undefined
   readonly checkOrigin: (headers: { host?: string; origin?: string }) => void
   readonly metrics: Metrics
   /** False where /metrics has a port of its own. */
@@ -28,12 +40,30 @@ export interface AppParts extends RestParts {
   readonly version: string
 }
 
-const OPEN_PATHS: ReadonlySet<string> = new Set(['/health', '/ready', '/metrics'])
+const PROBES: ReadonlySet<string> = new Set(['/health', '/ready', '/metrics'])
+/** What is answered to everybody; all else is closed, whether a route knows it or not. */
+const OPEN_PATHS: ReadonlySet<string> = new Set([...PROBES, METADATA_PATH, `${METADATA_PATH}/mcp`])
 const METHODS = ['GET', 'POST', 'DELETE'] as const
+/** What a browser's script may see of an answer besides the few headers that it may see in any case. */
+const EXPOSED_HEADERS = [
+  'Content-Location',
+  'Location',
+  'Mcp-Protocol-Version',
+  'Mcp-Session-Id',
+  'Preference-Applied',
+  'Retry-After',
+  'WWW-Authenticate',
+  'X-Image-Id',
+  'X-Job-Id',
+  'X-Request-Id',
+  'X-Seed',
+]
+/** How long a browser remembers what it may send; Chromium's own bound is two hours. */
+const PREFLIGHT_SECONDS = 7200
 
 /** The whole HTTP surface. */
 export function createApp(parts: AppParts): Hono<AppEnv> {
-  const { log, metrics, authenticate, checkOrigin, rateLimit } = parts
+  const { log, metrics, authenticate, checkOrigin, rateLimit, publicUrl } = parts
   const app = new Hono<AppEnv>()
 
   app.use(async (c, next) => {
@@ -48,7 +78,7 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
     const route = routePath(c, -1)
     metrics.httpRequests.inc({ route, method: c.req.method, status })
     metrics.httpSeconds.observe({ route }, seconds)
-    log[OPEN_PATHS.has(c.req.path) ? 'debug' : 'info']({
+    log[PROBES.has(c.req.path) ? 'debug' : 'info']({
       event: 'request',
       request_id: c.var.requestId,
       method: c.req.method,
@@ -65,13 +95,29 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
     await next()
   })
 
+  // Whoever comes this far with an Origin is on the list of allowed ones. No cookies, so no credentials.
+  const allowCrossOrigin = cors({
+    origin: (origin) => origin,
+    allowMethods: [...METHODS],
+    exposeHeaders: EXPOSED_HEADERS,
+    maxAge: PREFLIGHT_SECONDS,
+  })
   app.use(async (c, next) => {
-    // A signed link stands for the permission to GET one picture; its route checks the signature.
-    const signed =
-      c.req.method === 'GET' && /^\/images\/[^/]+$/.test(c.req.path) && c.req.query('sig') !== undefined
-    if (OPEN_PATHS.has(c.req.path) || signed) return await next()
+    if (c.req.header('origin') !== undefined) return await allowCrossOrigin(c, next)
+    c.header('Vary', 'Origin')
+    await next()
+  })
+
+  app.use(async (c, next) => {
+    if (OPEN_PATHS.has(c.req.path)) return await next()
+    const link = linkOf(c)
+    if (link) {
+      parts.links.verify(link)
+      c.set('linkedImage', link.id)
+      return await next()
+    }
     const address = peerAddress(c)
-    const caller = await authenticate(c.req.header('authorization')).catch((error) => {
+    const caller = await authenticated(c).catch((error) => {
       // Whoever failed is counted by the network, so that nobody's own limit can be used up by others.
       rateLimit.charge({ address })
       throw error
@@ -80,6 +126,24 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
     c.set('caller', caller)
     await next()
   })
+
+  async function authenticated(c: Context<AppEnv>): Promise<Caller> {
+    // RFC 6750, section 2.3, advises against it: URLs end up in logs and histories.
+    if (c.req.query('access_token') !== undefined)
+      throw new AppError(
+        'unauthenticated',
+        'A token in the URL is refused, and should be replaced: send the header "Authorization: Bearer <token>".',
+      )
+    return await authenticate(c.req.header('authorization'))
+  }
+
+  for (const path of ['', '/mcp'] as const)
+    app.get(METADATA_PATH + path, (c) => {
+      const url = publicUrl()
+      if (url === undefined)
+        throw new AppError('not_found', 'Set PUBLIC_URL: only it says where clients reach this server.')
+      return c.json(protectedResource({ publicUrl: url, path, issuer: parts.issuer }))
+    })
 
   app.post('/mcp', async (c) => {
     const body = await readJson(c.req.raw, { maxBytes: parts.maxBodyBytes })
@@ -110,7 +174,10 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
     if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
     // What is left of an over-long body must not be taken for the next request.
     if (error.code === 'too_large') c.header('Connection', 'close')
-    if (error.code === 'unauthenticated') c.header('WWW-Authenticate', 'Bearer')
+    const path: ResourcePath = c.req.path === '/mcp' ? '/mcp' : ''
+    const presented = c.req.header('authorization') !== undefined
+    const challenge = challengeOf(error, { publicUrl: publicUrl(), path, presented })
+    if (challenge) c.header('WWW-Authenticate', challenge)
     const body = c.req.path === '/mcp' ? rpcError(error) : problem(error, c.var.requestId)
     return c.newResponse(JSON.stringify(body), error.status as 400, {
       'Content-Type': c.req.path === '/mcp' ? 'application/json' : 'application/problem+json',
@@ -118,6 +185,13 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
   })
 
   return app
+}
+
+/** A signed link stands for the permission to GET one picture, and for nothing else. */
+function linkOf(c: Context): ReceivedLink | undefined {
+  const id = c.req.method === 'GET' ? /^\/images\/([^/]+)$/.exec(c.req.path)?.[1] : undefined
+  const { exp, variant = 'full', sig } = c.req.query()
+  return id === undefined || sig === undefined ? undefined : { id, exp, variant, sig }
 }
 
 /** RFC 9457; `detail` is the public message. */

@@ -74,15 +74,55 @@ describe('wrong values', () => {
   })
 })
 
+const JWT = {
+  AUTH_JWT_JWKS_URL: 'https://issuer.example/jwks',
+  AUTH_JWT_ISSUER: 'https://issuer.example/',
+  AUTH_JWT_AUDIENCE: 'https://mcp.example.com/mcp',
+}
+const JWT_SECRET = 'a-shared-secret-of-at-least-32-characters'
+
 describe('authentication', () => {
-  test('an address that others can reach needs a token or AUTH=none', () => {
+  test('an address that others can reach needs one of the means, or AUTH=none', () => {
     expect(problemsOf({ HOST: '0.0.0.0' })).toMatch(/HOST.*MCP_AUTH_TOKEN.*AUTH=none/)
     expect(loadConfig({ HOST: '0.0.0.0', AUTH: 'none' }).loopback).toBe(false)
-    expect(loadConfig({ HOST: '0.0.0.0', MCP_AUTH_TOKEN: TOKEN }).authToken?.read()).toBe(TOKEN)
+    expect(loadConfig({ HOST: '0.0.0.0', MCP_AUTH_TOKEN: TOKEN }).auth.token?.read()).toBe(TOKEN)
+    expect(loadConfig({ HOST: '0.0.0.0', ...JWT }).auth.jwt).toMatchObject({ issuer: JWT.AUTH_JWT_ISSUER })
   })
 
-  test('AUTH=none contradicts a token', () => {
-    expect(problemsOf({ AUTH: 'none', MCP_AUTH_TOKEN: TOKEN })).toContain('contradicts')
+  test('AUTH=none contradicts every one of them', () => {
+    expect(problemsOf({ AUTH: 'none', MCP_AUTH_TOKEN: TOKEN })).toContain('contradicts MCP_AUTH_TOKEN')
+    expect(problemsOf({ AUTH: 'none', ...JWT })).toContain('contradicts AUTH_JWT_JWKS_URL')
+  })
+
+  test('a wrong entry of AUTH_TOKENS is named by its place, without its value', () => {
+    const message = problemsOf({ AUTH_TOKENS: '[{"name":"ci","token":"sesame","scopes":["image:read"]}]' })
+    expect(message).toMatch(/AUTH_TOKENS: must be a JSON array of tokens: 0\.token must be at least 16/)
+    expect(message).not.toContain('sesame')
+  })
+
+  test('JWTs need keys, an issuer and an audience', () => {
+    for (const name of Object.keys(JWT)) expect(problemsOf({ ...JWT, [name]: '' })).toContain(`${name}: `)
+    expect(loadConfig({ ...JWT }).auth.jwt?.algorithms).toContain('RS256')
+  })
+
+  test('JWT algorithm confusion (CVE-2026-22817): no mixture of secrets and public keys', () => {
+    const { AUTH_JWT_JWKS_URL: _, ...rest } = JWT
+    expect(loadConfig({ ...rest, AUTH_JWT_SECRET: JWT_SECRET }).auth.jwt?.algorithms).toEqual(['HS256'])
+    expect(loadConfig({ ...JWT }).auth.jwt?.algorithms.filter((name) => name.startsWith('HS'))).toEqual([])
+    for (const env of [
+      { ...JWT, AUTH_JWT_SECRET: JWT_SECRET },
+      { ...JWT, AUTH_JWT_ALGORITHMS: 'RS256,HS256' },
+      { ...rest, AUTH_JWT_SECRET: JWT_SECRET, AUTH_JWT_ALGORITHMS: 'RS256' },
+      { ...JWT, AUTH_JWT_ALGORITHMS: 'none' },
+    ])
+      expect(problemsOf(env as Record<string, string>)).toMatch(/AUTH_JWT_(SECRET|ALGORITHMS)/)
+  })
+
+  test('hard-coded key bypasses the JWT check (GHSA-g53w-w6mj-hrpp): there is no default secret, nor a short one', () => {
+    expect(loadConfig({}).auth).toEqual({ token: undefined, tokens: undefined, jwt: undefined })
+    const { AUTH_JWT_JWKS_URL: _, ...rest } = JWT
+    expect(problemsOf(rest)).toContain('AUTH_JWT_SECRET is needed')
+    expect(problemsOf({ ...rest, AUTH_JWT_SECRET: 'secret' })).toContain('at least 32 characters')
   })
 })
 
@@ -91,7 +131,7 @@ describe('secrets', () => {
     const file = join(mkdtempSync(join(tmpdir(), 'config-')), 'token')
     writeFileSync(file, `${TOKEN}\n`)
     const config = loadConfig({ MCP_AUTH_TOKEN_FILE: file })
-    expect(config.authToken?.read()).toBe(TOKEN)
+    expect(config.auth.token?.read()).toBe(TOKEN)
     expect(JSON.stringify(config)).not.toContain(TOKEN)
   })
 

@@ -5,7 +5,10 @@
 import { readFileSync } from 'node:fs'
 import { isIPv4, isIPv6 } from 'node:net'
 import { z } from 'zod'
+import type { AuthSettings } from './auth/authenticate.ts'
+import { type Algorithm, ASYMMETRIC, type JwtSettings, SYMMETRIC } from './auth/jwt.ts'
 import { fileSecret, fixedSecret, type Secret } from './auth/secret.ts'
+import { parseTokens, TOKEN_PATTERN } from './auth/tokens.ts'
 import { type TargetDefinition, targetDefinition } from './runtimes/targets.ts'
 
 interface Kind<T> {
@@ -24,6 +27,13 @@ interface Setting<T> extends Kind<T> {
 const wholeNumber = (min: number, max: number): Kind<number> => ({
   allowed: `a whole number ${min}-${max}`,
   schema: z.string().regex(/^\d+$/).transform(Number).pipe(z.number().min(min).max(max)),
+})
+const listOf = <const T extends string>(...values: T[]): Kind<readonly T[]> => ({
+  allowed: `some of ${values.join(', ')}, separated by commas`,
+  schema: z
+    .string()
+    .transform((value) => value.split(',').map((part) => part.trim()))
+    .pipe(z.array(z.enum(values))) as unknown as z.ZodType<readonly T[], string>,
 })
 const choice = <const T extends string>(...values: T[]): Kind<T> => ({
   allowed: values.join(' | '),
@@ -98,14 +108,43 @@ export const SETTINGS = {
   ),
   AUTH: setting(
     choice('auto', 'none'),
-    'auto: a bearer token is demanded when MCP_AUTH_TOKEN is set, and a server that others can reach refuses ' +
-      'to start without one. none: whoever reaches the port may use it.',
+    'auto: a bearer token is demanded when MCP_AUTH_TOKEN, AUTH_TOKENS or AUTH_JWT_… is set, and a server that others can ' +
+      'reach refuses to start without one of them. none: whoever reaches the port may use it.',
     { default: 'auto' },
   ),
   MCP_AUTH_TOKEN: setting(
-    text('at least 16 printable characters without spaces', /^[\x21-\x7e]{16,4096}$/),
-    'The bearer token that callers must send.',
+    text('at least 16 printable characters without spaces', TOKEN_PATTERN),
+    'A bearer token with all scopes.',
     { secret: true },
+  ),
+  AUTH_TOKENS: setting(text('a JSON array, see "Tokens" below'), 'Named bearer tokens with scopes.', {
+    secret: true,
+  }),
+  AUTH_JWT_JWKS_URL: setting(
+    httpUrl,
+    'Where the issuer of JWT access tokens publishes its keys. Excludes AUTH_JWT_SECRET.',
+  ),
+  AUTH_JWT_SECRET: setting(
+    text(
+      'one or two secrets of at least 32 characters, separated by a comma',
+      /^[^\s,]{32,512}(,[^\s,]{32,512})?$/,
+    ),
+    'The secret that JWT access tokens are signed with; for rotation write "new,old".',
+    { secret: true },
+  ),
+  AUTH_JWT_ISSUER: setting(
+    text('the exact text of the claim "iss"', /^[\x21-\x7b\x7d\x7e]{1,500}$/),
+    'Who issues JWT access tokens. Needed with AUTH_JWT_JWKS_URL and AUTH_JWT_SECRET.',
+  ),
+  AUTH_JWT_AUDIENCE: setting(
+    text('the exact text of one "aud"', /^[\x21-\x7e]{1,500}$/),
+    'Whom JWT access tokens must be meant for; for MCP hosts PUBLIC_URL and "/mcp". ' +
+      'Needed with AUTH_JWT_JWKS_URL and AUTH_JWT_SECRET.',
+  ),
+  AUTH_JWT_ALGORITHMS: setting(
+    listOf(...ASYMMETRIC, ...SYMMETRIC),
+    'Signatures that are accepted. Absent: HS256 with AUTH_JWT_SECRET, else all that have a public key; ' +
+      'the HS ones only with AUTH_JWT_SECRET, the others only without.',
   ),
   RATE_LIMIT_PER_MINUTE: setting(
     wholeNumber(0, 10_000_000),
@@ -281,7 +320,8 @@ export interface Config {
   readonly loopback: boolean
   readonly allowedHosts: readonly string[] | undefined
   readonly allowedOrigins: readonly string[]
-  readonly authToken: Secret | undefined
+  /** Empty: nobody is asked who they are. */
+  readonly auth: AuthSettings
   /** 0: no limit. */
   readonly rateLimitPerMinute: number
   readonly maxBodyBytes: number
@@ -391,23 +431,23 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
 
   const value = raw as Raw
   const loopback = value.HOST !== undefined && isLoopback(value.HOST)
-  if (value.AUTH === 'none' && secrets.MCP_AUTH_TOKEN)
+  const auth = readAuth(value, secrets, problems)
+  // Also where a means is set to something wrong: that is a problem of its own.
+  const means = Object.keys(env).filter(
+    (name) => /^(MCP_AUTH_TOKEN|AUTH_TOKENS|AUTH_JWT_)/.test(name) && env[name],
+  )
+  if (value.AUTH === 'none' && means.length > 0)
     problems.push({
       variable: 'AUTH',
       got: '"none"',
-      allowed: 'contradicts MCP_AUTH_TOKEN: remove one of the two',
+      allowed: `contradicts ${means.join(', ')}: remove one of the two`,
     })
-  if (
-    value.HOST !== undefined &&
-    !loopback &&
-    value.AUTH === 'auto' &&
-    !env.MCP_AUTH_TOKEN &&
-    !env.MCP_AUTH_TOKEN_FILE
-  )
+  if (value.HOST !== undefined && !loopback && value.AUTH === 'auto' && means.length === 0)
     problems.push({
       variable: 'HOST',
       got: JSON.stringify(value.HOST),
-      allowed: 'others can reach this address: set MCP_AUTH_TOKEN, or say AUTH=none if that is meant',
+      allowed:
+        'others can reach this address: set MCP_AUTH_TOKEN, AUTH_TOKENS or AUTH_JWT_…, or say AUTH=none if that is meant',
     })
   const targets = readTargets(value, problems)
   const s3 = value.IMAGES_BACKEND === 's3' ? readS3(value, secrets, problems) : undefined
@@ -422,7 +462,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     loopback,
     allowedHosts: value.ALLOWED_HOSTS,
     allowedOrigins: value.ALLOWED_ORIGINS ?? [],
-    authToken: secrets.MCP_AUTH_TOKEN,
+    auth,
     rateLimitPerMinute: value.RATE_LIMIT_PER_MINUTE,
     maxBodyBytes: value.MAX_BODY_BYTES,
     logLevel: value.LOG_LEVEL,
@@ -471,6 +511,55 @@ function checkShared(
       allowed:
         'is needed with JOBS_BACKEND=valkey: a link signed by one server has to be valid at the others',
     })
+}
+
+/** The means of authentication; what contradicts itself or is missing is named. */
+function readAuth(
+  value: Raw,
+  secrets: Partial<Record<SettingName, Secret>>,
+  problems: ConfigProblem[],
+): AuthSettings {
+  if (secrets.AUTH_TOKENS)
+    try {
+      parseTokens(secrets.AUTH_TOKENS.read())
+    } catch (error) {
+      problems.push({ variable: 'AUTH_TOKENS', allowed: `must be a JSON array of tokens: ${reason(error)}` })
+    }
+  return {
+    token: secrets.MCP_AUTH_TOKEN,
+    tokens: secrets.AUTH_TOKENS,
+    jwt: readJwt(value, secrets, problems),
+  }
+}
+
+function readJwt(
+  value: Raw,
+  secrets: Partial<Record<SettingName, Secret>>,
+  problems: ConfigProblem[],
+): JwtSettings | undefined {
+  const jwksUrl = value.AUTH_JWT_JWKS_URL
+  const secret = secrets.AUTH_JWT_SECRET
+  const { AUTH_JWT_ISSUER: issuer, AUTH_JWT_AUDIENCE: audience, AUTH_JWT_ALGORITHMS: chosen } = value
+  if (!jwksUrl && !secret && !issuer && !audience && !chosen) return undefined
+  const complain = (variable: SettingName, allowed: string) => {
+    if (!problems.some((problem) => problem.variable.startsWith(variable)))
+      problems.push({ variable, allowed })
+  }
+  if (jwksUrl && secret) complain('AUTH_JWT_SECRET', 'contradicts AUTH_JWT_JWKS_URL: remove one of the two')
+  if (!jwksUrl && !secret)
+    complain('AUTH_JWT_JWKS_URL', 'or AUTH_JWT_SECRET is needed: JWTs cannot be checked without keys')
+  if (!issuer) complain('AUTH_JWT_ISSUER', 'is needed: whose JWTs are accepted?')
+  if (!audience)
+    complain('AUTH_JWT_AUDIENCE', 'is needed: else tokens meant for other servers would be accepted')
+  const family: readonly Algorithm[] = secret ? SYMMETRIC : ASYMMETRIC
+  if (chosen?.some((algorithm) => !family.includes(algorithm)))
+    complain(
+      'AUTH_JWT_ALGORITHMS',
+      `allowed with ${secret ? 'AUTH_JWT_SECRET' : 'AUTH_JWT_JWKS_URL'}: ${family.join(', ')}`,
+    )
+  const keys = secret ? { secret } : jwksUrl ? { jwksUrl } : undefined
+  if (!keys || !issuer || !audience) return undefined
+  return { keys, issuer, audience, algorithms: chosen ?? (secret ? ['HS256'] : ASYMMETRIC) }
 }
 
 /** What IMAGES_BACKEND=s3 needs; what is missing is named. */

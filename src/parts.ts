@@ -88,8 +88,10 @@ export async function createParts({ config, log }: { config: Config; log: Logger
     toolCaller,
     mcp,
     readiness,
-    authenticate: createAuthenticate({ token: config.authToken }),
+    authenticate: createAuthenticate({ ...config.auth, log }),
     rateLimit: createRateLimit({ perMinute: config.rateLimitPerMinute }),
+    issuer: config.auth.jwt?.issuer,
+    publicUrl: () => publicUrl,
     checkOrigin: createOriginCheck(config),
     metrics,
     serveMetrics: config.metricsPort === undefined,
@@ -113,10 +115,11 @@ export async function createParts({ config, log }: { config: Config; log: Logger
       log.info({
         event: 'listening',
         url: publicUrl ?? `http://${host}:${port}`,
+        port,
         version: VERSION,
         targets: targets.map(({ name, kind }) => `${name} (${kind})`),
         runtime_service: config.runtimeService,
-        authentication: config.authToken ? 'bearer token' : 'none',
+        authentication: describeAuth(config.auth),
       })
     },
     /** Stops taking work, finishes what was accepted, and closes what is open; resolves when the process may end. */
@@ -142,6 +145,14 @@ async function openJobs({ jobs, valkeyUrl }: Config, options: JobsOptions): Prom
   const { backend, lockMs, maxReruns } = jobs
   if (backend === 'memory' || !valkeyUrl) return createMemoryJobs(options)
   return await createValkeyJobs({ ...options, url: valkeyUrl, lockMs, maxReruns })
+}
+
+/** The means of authentication in words, for the log. */
+function describeAuth({ token, tokens, jwt }: Config['auth']): string {
+  const means = [token && 'one token', tokens && 'named tokens', jwt && `JWTs of ${jwt.issuer}`].filter(
+    Boolean,
+  )
+  return means.join(', ') || 'none'
 }
 
 /** The store of pictures that the configuration names. @throws Error with a sentence when it cannot be used. */

@@ -1,32 +1,60 @@
-/** Who is asking: a static bearer token, or nobody in particular where authentication is off. */
-import { createHash, timingSafeEqual } from 'node:crypto'
+/** Who is asking: a bearer token of one of the means that are switched on, or nobody in particular where none is. */
 import { AppError } from '../errors.ts'
+import type { Logger } from '../telemetry/log.ts'
 import { ANONYMOUS, type Caller } from './caller.ts'
-import { SCOPES } from './scopes.ts'
+import { createVerifyJwt, type JwtSettings } from './jwt.ts'
 import type { Secret } from './secret.ts'
+import { createTokens } from './tokens.ts'
 
-/** The caller that MCP_AUTH_TOKEN stands for. */
-const TOKEN_CALLER: Caller = { id: 'token:default', scopes: new Set(SCOPES) }
+/** The means; several may be on. */
+export interface AuthSettings {
+  /** MCP_AUTH_TOKEN: one token with all scopes. */
+  readonly token?: Secret | undefined
+  /** AUTH_TOKENS: named tokens with scopes, as JSON. */
+  readonly tokens?: Secret | undefined
+  readonly jwt?: JwtSettings | undefined
+}
+
+/** Longer ones are no tokens of ours; hashing or parsing them would only burn CPU. */
+const MAX_TOKEN_LENGTH = 8192
 
 /**
  * The caller of a request with this `Authorization` header.
- * @throws AppError `unauthenticated`.
+ * @throws AppError `unauthenticated`; `runtime_unavailable` where the keys of JWTs cannot be fetched.
  */
 export type Authenticate = (authorization: string | undefined) => Promise<Caller>
 
-/** Without a token everybody is anonymous. Tokens are compared in constant time, by their hashes. */
-export function createAuthenticate({ token }: { token?: Secret | undefined }): Authenticate {
-  if (!token) return async () => ANONYMOUS
-  const digest = (text: string) => createHash('sha256').update(text).digest()
+/** Without any means everybody is anonymous. @throws Error when AUTH_TOKENS cannot be read. */
+export function createAuthenticate({
+  token,
+  tokens,
+  jwt,
+  log,
+}: AuthSettings & { readonly log: Logger }): Authenticate {
+  if (!token && !tokens && !jwt) return async () => ANONYMOUS
+  const findToken = createTokens({ token, tokens, log })
+  const verifyJwt = jwt && createVerifyJwt({ ...jwt, log })
   return async (authorization) => {
-    const [scheme, presented, ...rest] = authorization?.trim().split(/\s+/) ?? []
-    if (scheme?.toLowerCase() !== 'bearer' || !presented || rest.length > 0)
-      throw new AppError('unauthenticated', 'Send the header "Authorization: Bearer <token>".')
-    if (!timingSafeEqual(digest(presented), digest(token.read())))
-      throw new AppError(
-        'unauthenticated',
-        'The bearer token is not valid here; ask whoever runs this server for one.',
-      )
-    return TOKEN_CALLER
+    const presented = bearerOf(authorization)
+    const known = findToken(presented)
+    if (known) return known
+    if (verifyJwt && presented.split('.').length === 3) return await verifyJwt(presented)
+    throw new AppError(
+      'unauthenticated',
+      'The bearer token is not valid here; ask whoever runs this server for one.',
+    )
   }
+}
+
+/** The token of `Bearer <token>` (RFC 6750); no other scheme is accepted. @throws AppError `unauthenticated`. */
+function bearerOf(authorization: string | undefined): string {
+  const [scheme, presented, ...rest] = authorization?.trim().split(/\s+/) ?? []
+  if (
+    scheme?.toLowerCase() !== 'bearer' ||
+    !presented ||
+    rest.length > 0 ||
+    presented.length > MAX_TOKEN_LENGTH
+  )
+    throw new AppError('unauthenticated', 'Send the header "Authorization: Bearer <token>".')
+  return presented
 }

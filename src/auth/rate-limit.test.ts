@@ -73,6 +73,19 @@ test('0 switches it off', () => {
   expect(passed(createRateLimit({ perMinute: 0 }), ALICE, 1000)).toBe(1000)
 })
 
+test('non-canonical IPv6 passes rules about addresses (CVE-2026-47674): every spelling has one counter', () => {
+  const limit = createRateLimit({ perMinute: 5 })
+  const spellings = [
+    '2001:db8::1',
+    '2001:DB8:0:0::2',
+    '2001:0db8:0000:0000:0000:0000:0000:0001',
+    '2001:db8::192.0.2.1',
+  ]
+  expect(spellings.reduce((sum, address) => sum + passed(limit, { address }), 0)).toBe(5)
+  const mapped = ['192.0.2.9', '::ffff:192.0.2.9', '::FFFF:c000:209', '0:0:0:0:0:ffff:192.0.2.9']
+  expect(mapped.reduce((sum, address) => sum + passed(limit, { address }), 0)).toBe(5)
+})
+
 describe('the network of an address', () => {
   test.each([
     ['192.0.2.7', '192.0.2.7'],

@@ -16,8 +16,21 @@ export function createLogger({ level, fd = 1 }: { level: string; fd?: 1 | 2 }): 
   )
 }
 
-/** A path with its query, fit for a log: the signature of a link is a key to the picture. */
+/** Parameters that are logged as they came. Of all others not even the name is, where it is none of ours. */
+const PLAIN = ['after', 'exp', 'limit', 'page', 'size', 'sort_by', 'variant']
+const SECRET = ['access_token', 'sig']
+
+/**
+ * A path with its query, fit for a log: a link's signature or a token in the URL opens what it is for. Also of what is
+ * no URL, as a server gets to hear it.
+ */
 export function loggablePath(url: string): string {
-  const { pathname, search } = new URL(url, 'http://host')
-  return pathname + search.replace(/([?&]sig=)[^&]*/g, '$1[redacted]')
+  const [, pathname = '', search = ''] = /^(?:https?:\/\/[^/?]*)?([^?]*)\??(.*)$/s.exec(url) ?? []
+  const parameters = search.split('&').filter(Boolean)
+  const loggable = parameters.map((parameter) => {
+    const name = parameter.split('=')[0] as string
+    if (PLAIN.includes(name)) return parameter
+    return SECRET.includes(name) ? `${name}=[redacted]` : '[redacted]'
+  })
+  return loggable.length === 0 ? pathname : `${pathname}?${loggable.join('&')}`
 }

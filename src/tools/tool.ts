@@ -77,6 +77,9 @@ export interface Tool {
   call(args: unknown, context: ToolContext): Promise<ToolResult<Record<string, unknown>>>
 }
 
+/** Says in `tools/list` which scope a call needs: everybody sees all tools, so that hosts can ask for more. */
+const SCOPE_META = 'io.github.diffusers-mcp/scope'
+
 /** Makes a tool of its definition. */
 export function defineTool<Input extends z.ZodObject, Output extends z.ZodObject>(
   definition: ToolDefinition<Input, Output>,
@@ -93,6 +96,7 @@ export function defineTool<Input extends z.ZodObject, Output extends z.ZodObject
       inputSchema: z.toJSONSchema(input, { io: 'input' }),
       outputSchema: z.toJSONSchema(output, { io: 'output' }),
       annotations: { title, ...annotations },
+      _meta: { [SCOPE_META]: scope },
     },
     call: (args, context) => definition.run(parseInput(input, args ?? {}), context),
   }

@@ -4,6 +4,9 @@ import type { Caller } from '../auth/caller.ts'
 export type AppEnv = {
   Variables: {
     requestId: string
+    /** Absent where a signed link was used, and on open paths. */
     caller: Caller
+    /** The picture that a signed link, verified, gives away. */
+    linkedImage?: string
   }
 }

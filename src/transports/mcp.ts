@@ -12,12 +12,14 @@ import {
 } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import { ANONYMOUS, type Caller } from '../auth/caller.ts'
+import { requireScope, type Scope } from '../auth/scopes.ts'
 import { AppError, toAppError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { imageTemplate, listImageResources, readImageResource } from '../tools/image/resource.ts'
 import { getPrompt, PROMPTS } from '../tools/prompts.ts'
 import { idempotencyKeySchema, parseInput, type ToolCaller, type ToolContext } from '../tools/tool.ts'
 import { KEEP_ALIVE_MS } from './keep-alive.ts'
+import { METHOD_SCOPES } from './scopes.ts'
 import { asTask, declaresTasks, serveTasks, TASK_WAIT_MS, TASKS_EXTENSION, type TaskParts } from './tasks.ts'
 
 /** Prefix of this product's own `_meta` keys. */
@@ -64,9 +66,12 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
           `There is no tool ${JSON.stringify(params.name)}; tools/list names them.`,
         )
       try {
-        const tasks = declaresTasks(
-          (context.mcpReq.envelope as Record<string, unknown> | undefined)?.[CLIENT_CAPABILITIES_META_KEY],
-        )
+        // A task is of use only to a caller that may ask for it afterwards.
+        const tasks =
+          caller.scopes.has(METHOD_SCOPES['tasks/get']) &&
+          declaresTasks(
+            (context.mcpReq.envelope as Record<string, unknown> | undefined)?.[CLIENT_CAPABILITIES_META_KEY],
+          )
         const result = await toolCaller.call(params.name, params.arguments, {
           ...toolContext(context, caller, requestId),
           ...(tasks ? { waitMs: TASK_WAIT_MS } : {}),
@@ -80,10 +85,12 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
     })
     serveTasks(server, caller, parts)
     server.setRequestHandler('resources/templates/list', () => ({ resourceTemplates: [imageTemplate] }))
-    server.setRequestHandler('resources/list', async () => ({
-      resources: await listImageResources({ images, caller }),
-    }))
+    server.setRequestHandler('resources/list', async () => {
+      asProtocolError(() => requireScope(caller, METHOD_SCOPES['resources/list']))
+      return { resources: await listImageResources({ images, caller }) }
+    })
     server.setRequestHandler('resources/read', async ({ params }) => {
+      asProtocolError(() => requireScope(caller, METHOD_SCOPES['resources/read']))
       const content = await readImageResource({ images, caller, uri: params.uri })
       if (!content) throw new ResourceNotFoundError(params.uri)
       return { contents: [content] }
@@ -101,6 +108,21 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
     return server
   }
 }
+
+/**
+ * The scope that a message needs: over HTTP it is asked for before the answer begins, because a client gets a better
+ * token only when the status says 403 (MCP 2025-11-25, "Scope Challenge Handling"). Over other transports the same
+ * error comes in the answer.
+ */
+function scopeOf(body: unknown, { tools }: ToolCaller): Scope | undefined {
+  const message = scoped.safeParse(body).data
+  if (message?.method === 'tools/call') return tools.get(message.params.name)?.scope
+  return message && METHOD_SCOPES[message.method]
+}
+const scoped = z.discriminatedUnion('method', [
+  z.object({ method: z.literal('tools/call'), params: z.object({ name: z.string() }) }),
+  z.object({ method: z.enum(Object.keys(METHOD_SCOPES) as (keyof typeof METHOD_SCOPES)[]) }),
+])
 
 /** `/mcp`: takes the parsed body, because it was bounded and checked before. */
 export interface McpEndpoint {
@@ -123,6 +145,8 @@ export function createMcpEndpoint(parts: McpParts): McpEndpoint {
           'invalid_request',
           'JSON-RPC batches are not accepted: send one message per request.',
         )
+      const scope = scopeOf(body, parts.toolCaller)
+      if (scope) requireScope(caller, scope)
       // The header must agree with the body in the current era, else the handler refuses the request.
       const slow = parts.toolCaller.tools.get(request.headers.get('mcp-name') ?? '')?.slow ?? false
       const authInfo: AuthInfo = { token: '', clientId: caller.id, scopes: [], extra: { caller, requestId } }

@@ -2,6 +2,7 @@
 import { type Context, Hono } from 'hono'
 import { streamSSE } from 'hono/streaming'
 import { z } from 'zod'
+import { requireScope } from '../auth/scopes.ts'
 import { AppError, toAppError } from '../errors.ts'
 import type { ImageStore } from '../images/image.ts'
 import type { Links } from '../images/links.ts'
@@ -15,6 +16,7 @@ import { idempotencyKeySchema, parseInput, type ToolCaller } from '../tools/tool
 import { readJson } from './body.ts'
 import type { AppEnv } from './context.ts'
 import { KEEP_ALIVE_MS } from './keep-alive.ts'
+import { needs } from './scopes.ts'
 
 const MAX_WAIT_SECONDS = 3600
 const PREVIEW = { maxSide: 1024, maxBytes: 512 * 1024 }
@@ -96,7 +98,7 @@ export function restRoutes(parts: RestParts): Hono<AppEnv> {
 
   const app = new Hono<AppEnv>()
 
-  app.post('/api/images', async (c) => {
+  app.post('/api/images', needs('image:generate'), async (c) => {
     const request = parseInput(imageRequest, await body(c))
     const preference = preferenceOf(c)
     const waiter = await jobs.submit(request, c.var.caller, submission(c))
@@ -132,7 +134,7 @@ export function restRoutes(parts: RestParts): Hono<AppEnv> {
     }
   })
 
-  app.get('/api/jobs/:id', async (c) => {
+  app.get('/api/jobs/:id', needs('image:read'), async (c) => {
     const id = c.req.param('id')
     const { caller } = c.var
     const job = await jobs.get(id, caller)
@@ -148,13 +150,13 @@ export function restRoutes(parts: RestParts): Hono<AppEnv> {
     return c.json(describe(await followJob({ watch, budgetMs: waitMs, signal: c.req.raw.signal })))
   })
 
-  app.delete('/api/jobs/:id', async (c) =>
+  app.delete('/api/jobs/:id', needs('image:generate'), async (c) =>
     c.json(describe(await jobs.cancel(c.req.param('id'), c.var.caller))),
   )
 
-  app.get('/api/queue', (c) => c.json({ targets: jobs.queue() }))
+  app.get('/api/queue', needs('image:read'), (c) => c.json({ targets: jobs.queue() }))
 
-  app.get('/images', async (c) => {
+  app.get('/images', needs('image:read'), async (c) => {
     const { limit, ...rest } = c.req.query()
     const page = parseInput(listing, { ...rest, ...(limit === undefined ? {} : { limit: Number(limit) }) })
     return c.json(await pageOfImages({ images, caller: c.var.caller, page, link: links.relativeOrAbsolute }))
@@ -162,22 +164,23 @@ export function restRoutes(parts: RestParts): Hono<AppEnv> {
 
   app.get('/images/:id', async (c) => {
     const id = c.req.param('id')
-    const { exp, variant = 'full', sig } = c.req.query()
+    const linked = c.var.linkedImage === id
+    if (!linked) requireScope(c.var.caller, 'image:read')
+    const { variant = 'full' } = c.req.query()
     if (variant !== 'full' && variant !== 'preview')
       throw new AppError('invalid_request', 'variant must be "full" or "preview".')
-    if (sig !== undefined) links.verify({ id, exp, variant, sig })
     const stored = await images.get(id)
-    if (!stored || (sig === undefined && stored.record.owner !== c.var.caller.id)) throw noSuchPicture()
+    if (!stored || (!linked && stored.record.owner !== c.var.caller.id)) throw noSuchPicture()
     if (variant === 'full') return sendPicture(c, stored.png, stored.record.media_type)
     const preview = await makePreview(stored.png, PREVIEW)
     return sendPicture(c, preview.bytes, preview.media_type)
   })
 
-  app.get('/images/:id/metadata', async (c) => {
+  app.get('/images/:id/metadata', needs('image:read'), async (c) => {
     return c.json(describeImage(await ownRecord(c, c.req.param('id')), links.relativeOrAbsolute))
   })
 
-  app.delete('/images/:id', async (c) => {
+  app.delete('/images/:id', needs('image:generate'), async (c) => {
     const { id } = await ownRecord(c, c.req.param('id'))
     await images.delete(id)
     return c.body(null, 204)

@@ -5,10 +5,12 @@
 import { ProtocolError, ProtocolErrorCode, type Server } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import type { Caller } from '../auth/caller.ts'
+import { requireScope } from '../auth/scopes.ts'
 import { toAppError } from '../errors.ts'
 import { hasEnded, type Job, type Jobs } from '../jobs/job.ts'
 import { type AnswerParts, imageAnswer, pictureResult, stateInWords } from '../tools/image/answer.ts'
 import type { ToolResult } from '../tools/tool.ts'
+import { METHOD_SCOPES } from './scopes.ts'
 
 export const TASKS_EXTENSION = 'io.modelcontextprotocol/tasks'
 
@@ -40,22 +42,23 @@ const unfinished = imageAnswer.pick({ job_id: true }).extend({ state: z.enum(['q
 /** Answers `tasks/get`, `tasks/cancel` and `tasks/update` for this caller's jobs. */
 export function serveTasks(server: Server, caller: Caller, parts: TaskParts): void {
   const params = z.looseObject({ taskId: z.string().min(1).max(100) })
-  const job = async (find: () => Promise<Job>) => {
+  const job = async (method: keyof typeof METHOD_SCOPES, find: () => Promise<Job>) => {
     try {
+      requireScope(caller, METHOD_SCOPES[method])
       return await find()
     } catch (error) {
       throw new ProtocolError(ProtocolErrorCode.InvalidParams, toAppError(error).message)
     }
   }
   server.setRequestHandler('tasks/get', { params }, async ({ taskId }) =>
-    detailed(await job(() => parts.jobs.get(taskId, caller)), parts),
+    detailed(await job('tasks/get', () => parts.jobs.get(taskId, caller)), parts),
   )
   server.setRequestHandler('tasks/cancel', { params }, async ({ taskId }) => {
-    await job(() => parts.jobs.cancel(taskId, caller))
+    await job('tasks/cancel', () => parts.jobs.cancel(taskId, caller))
     return {}
   })
   server.setRequestHandler('tasks/update', { params }, async ({ taskId }) => {
-    await job(() => parts.jobs.get(taskId, caller))
+    await job('tasks/update', () => parts.jobs.get(taskId, caller))
     throw new ProtocolError(
       ProtocolErrorCode.InvalidParams,
       'This task asks for no input; tasks/get tells its state.',

@@ -1,0 +1,125 @@
+/** JWT access tokens (RFC 7519, RFC 9068): signature, issuer, audience, time and algorithm are checked, then cached. */
+import { createHash } from 'node:crypto'
+import { errors, type JWTPayload, jwtVerify } from 'jose'
+import { AppError } from '../errors.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { Caller } from './caller.ts'
+import { createJwks } from './jwks.ts'
+import { SCOPES } from './scopes.ts'
+import type { Secret } from './secret.ts'
+
+/** Signed by a private key that only the issuer has; for AUTH_JWT_JWKS_URL. */
+export const ASYMMETRIC = [
+  'RS256',
+  'RS384',
+  'RS512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+  'Ed25519',
+] as const
+/** Signed by a secret that both sides have; for AUTH_JWT_SECRET. */
+export const SYMMETRIC = ['HS256', 'HS384', 'HS512'] as const
+
+export type Algorithm = (typeof ASYMMETRIC)[number] | (typeof SYMMETRIC)[number]
+
+export interface JwtSettings {
+  /** One family of algorithms or the other, never both: a public key must not be taken for a secret. */
+  readonly keys: { readonly jwksUrl: string } | { readonly secret: Secret }
+  readonly algorithms: readonly Algorithm[]
+  readonly issuer: string
+  readonly audience: string
+}
+
+/** How far the issuer's clock may differ from ours, in seconds. */
+const CLOCK_TOLERANCE_S = 30
+/** How long a verified token is believed without another look at its signature, in milliseconds; never past `exp`. */
+const CACHE_MS = 300_000
+const MAX_CACHED = 10_000
+const MAX_SUBJECT = 255
+
+/** The caller of a JWT. @throws AppError `unauthenticated`; `runtime_unavailable` where its key cannot be fetched. */
+export type VerifyJwt = (token: string) => Promise<Caller>
+
+/**
+ * A verifier that remembers tokens by their hash, a bounded number of them.
+ * @param settings `secret` holds one or two secrets, "new,old", and is asked each time.
+ */
+export function createVerifyJwt(settings: JwtSettings & { readonly log: Logger }): VerifyJwt {
+  const { keys, issuer, audience } = settings
+  const checks = {
+    issuer,
+    audience,
+    algorithms: [...settings.algorithms],
+    clockTolerance: CLOCK_TOLERANCE_S,
+    requiredClaims: ['exp', 'sub'],
+  }
+  const jwks = 'jwksUrl' in keys ? createJwks({ url: keys.jwksUrl, log: settings.log }) : undefined
+  const cache = new Map<string, { readonly caller: Caller; readonly until: number }>()
+  let secret = ''
+
+  async function payloadOf(token: string): Promise<JWTPayload> {
+    if (jwks) return (await jwtVerify(token, jwks, checks)).payload
+    const [first, ...older] = secret.split(',').map((key) => new TextEncoder().encode(key))
+    let verified = jwtVerify(token, first as Uint8Array, checks)
+    for (const key of older)
+      verified = verified.catch((error) => {
+        if (error instanceof errors.JWSSignatureVerificationFailed) return jwtVerify(token, key, checks)
+        throw error
+      })
+    return (await verified).payload
+  }
+
+  return async (token) => {
+    // A secret that changed takes what it had signed along.
+    if ('secret' in keys && keys.secret.read() !== secret) {
+      secret = keys.secret.read()
+      cache.clear()
+    }
+    const hash = createHash('sha256').update(token).digest('base64')
+    const cached = cache.get(hash)
+    if (cached && cached.until > Date.now()) return cached.caller
+    cache.delete(hash)
+    const caller = callerOf(issuer, await payloadOf(token).catch(refuse))
+    cache.set(hash, { caller, until: Math.min(caller.expiresAt, Date.now() + CACHE_MS) })
+    if (cache.size > MAX_CACHED) cache.delete(cache.keys().next().value as string)
+    return caller
+  }
+}
+
+/** The caller of verified claims: scopes from `scope` (RFC 8693) or `scp`; those of other servers are left out. */
+function callerOf(issuer: string, { sub, exp, scope, scp }: JWTPayload): Caller & { expiresAt: number } {
+  if (typeof sub !== 'string' || sub === '' || sub.length > MAX_SUBJECT)
+    throw new AppError(
+      'unauthenticated',
+      `The token is not valid here: its "sub" must be 1-${MAX_SUBJECT} characters.`,
+    )
+  const granted = [scope, scp].flatMap((claim) =>
+    typeof claim === 'string' ? claim.split(' ') : (claim ?? []),
+  )
+  return {
+    id: `${issuer}|${sub}`,
+    scopes: new Set(SCOPES.filter((known) => granted.includes(known))),
+    expiresAt: (exp as number) * 1000,
+  }
+}
+
+/** What is wrong with a token, in words. The signature is checked first, so this tells nothing to a forger. */
+function refuse(error: unknown): never {
+  if (!(error instanceof errors.JOSEError)) throw error
+  const reason =
+    error instanceof errors.JWTExpired
+      ? 'it has expired'
+      : error instanceof errors.JWTClaimValidationFailed
+        ? `its claim "${error.claim}" is missing or not what this server accepts`
+        : error instanceof errors.JOSEAlgNotAllowed
+          ? 'it is signed with an algorithm that is not accepted here'
+          : error instanceof errors.JWKSNoMatchingKey
+            ? 'the key that it names is not one of its issuer'
+            : 'it is not signed as it should be'
+  throw new AppError('unauthenticated', `The token is not valid here: ${reason}.`, { cause: error })
+}

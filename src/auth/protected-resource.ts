@@ -1,0 +1,53 @@
+/** How a client finds out where tokens come from: RFC 9728, and the challenges of RFC 6750 that lead there. */
+import type { AppError } from '../errors.ts'
+import { SCOPES } from './scopes.ts'
+
+/** Where the metadata lies; what follows it is the resource's own path. */
+export const METADATA_PATH = '/.well-known/oauth-protected-resource'
+
+/** `/mcp`, which MCP hosts know the server by, or '' for all of it. */
+export type ResourcePath = '' | '/mcp'
+
+/**
+ * The metadata of a resource.
+ * @param issuer of JWTs; those that are no URL cannot be asked for a token and are left out.
+ */
+export function protectedResource(options: {
+  readonly publicUrl: string
+  readonly path: ResourcePath
+  readonly issuer: string | undefined
+}) {
+  const { publicUrl, path, issuer } = options
+  return {
+    resource: publicUrl + path,
+    ...(issuer && /^https?:\/\//.test(issuer) ? { authorization_servers: [issuer] } : {}),
+    scopes_supported: SCOPES,
+    bearer_methods_supported: ['header'],
+    resource_name: 'diffusers-mcp',
+  }
+}
+
+/**
+ * The value of `WWW-Authenticate` for an error; undefined where it needs none.
+ * @param publicUrl absent: nobody can be told where the metadata lies.
+ * @param presented true where the request came with an `Authorization` header.
+ */
+export function challengeOf(
+  error: AppError,
+  options: {
+    readonly publicUrl: string | undefined
+    readonly path: ResourcePath
+    readonly presented: boolean
+  },
+): string | undefined {
+  const { publicUrl, path, presented } = options
+  if (error.code !== 'unauthenticated' && error.missingScope === undefined) return undefined
+  const parameters = {
+    ...(error.missingScope === undefined
+      ? presented && { error: 'invalid_token' }
+      : { error: 'insufficient_scope', scope: error.missingScope }),
+    ...(publicUrl === undefined ? {} : { resource_metadata: publicUrl + METADATA_PATH + path }),
+  }
+  const written = Object.entries(parameters).map(([name, value]) => `${name}="${value}"`)
+  return ['Bearer', written.join(', ')].filter(Boolean).join(' ')
+}
