@@ -3,6 +3,7 @@
  * the project's performance targets. `-- --quick` takes fewer and smaller rounds.
  */
 import { cpus } from 'node:os'
+import { SignJWT } from 'jose'
 import { type Running, start, startServer } from '../test/support/process.ts'
 import { type Measured, median, post, sideBySide } from './measure.ts'
 
@@ -59,17 +60,33 @@ async function relay() {
   return { direct, floor, ours } as Record<'direct' | 'floor' | 'ours', Measured>
 }
 
-/** CPU of a trivial `tools/call` with all middleware and a static token, beside the bare SDK handler. */
+const JWT = {
+  AUTH_JWT_SECRET: 'a-shared-secret-for-the-bench-only',
+  AUTH_JWT_ISSUER: 'https://issuer.example',
+  AUTH_JWT_AUDIENCE: 'https://mcp.example.com/mcp',
+}
+
+/**
+ * CPU of a trivial `tools/call` with all middleware: to a server without authentication, with a static token, and with
+ * a JWT that was verified before, beside the bare SDK handler.
+ */
 async function toolsCall() {
   const bare = await baseline('bare-sdk')
-  const product = await server({ MCP_AUTH_TOKEN: TOKEN })
-  const call = (name: string) =>
-    JSON.stringify({
+  const [open, token, jwt] = await Promise.all([server({}), server({ MCP_AUTH_TOKEN: TOKEN }), server(JWT)])
+  const signed = await new SignJWT({ scope: 'image:read' })
+    .setProtectedHeader({ alg: 'HS256' })
+    .setSubject('bench')
+    .setIssuer(JWT.AUTH_JWT_ISSUER)
+    .setAudience(JWT.AUTH_JWT_AUDIENCE)
+    .setExpirationTime('1h')
+    .sign(new TextEncoder().encode(JWT.AUTH_JWT_SECRET))
+  const variant = (process_: Running, tool: string, bearer?: string) => {
+    const body = JSON.stringify({
       jsonrpc: '2.0',
       id: 1,
       method: 'tools/call',
       params: {
-        name,
+        name: tool,
         arguments: {},
         _meta: {
           'io.modelcontextprotocol/protocolVersion': '2026-07-28',
@@ -78,34 +95,32 @@ async function toolsCall() {
         },
       },
     })
-  const headers = (name: string) => ({
-    accept: 'application/json, text/event-stream',
-    'mcp-protocol-version': '2026-07-28',
-    'mcp-method': 'tools/call',
-    'mcp-name': name,
-  })
-  const [floor, ours] = await sideBySide({
+    const headers = {
+      accept: 'application/json, text/event-stream',
+      'mcp-protocol-version': '2026-07-28',
+      'mcp-method': 'tools/call',
+      'mcp-name': tool,
+      ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
+    }
+    return {
+      name: tool,
+      pid: pidOf(process_),
+      call: async () => void (await post(`${process_.url}/mcp`, body, headers)),
+    }
+  }
+  const measured = await sideBySide({
     rounds: ROUNDS,
     calls: QUICK ? 500 : 2000,
     concurrency: 8,
     variants: [
-      {
-        name: 'bare SDK handler',
-        pid: pidOf(bare),
-        call: async () => void (await post(`${bare.url}/mcp`, call('trivial'), headers('trivial'))),
-      },
-      {
-        name: 'list_image_models',
-        pid: pidOf(product),
-        call: async () =>
-          void (await post(`${product.url}/mcp`, call('list_image_models'), {
-            ...headers('list_image_models'),
-            authorization: `Bearer ${TOKEN}`,
-          })),
-      },
+      variant(bare, 'trivial'),
+      variant(open, 'list_image_models'),
+      variant(token, 'list_image_models', TOKEN),
+      variant(jwt, 'list_image_models', signed),
     ],
   })
-  return { floor, ours } as Record<'floor' | 'ours', Measured>
+  const [floor, anonymous, withToken, withJwt] = measured as [Measured, Measured, Measured, Measured]
+  return { floor, anonymous, withToken, withJwt }
 }
 
 const perRound = (ours: readonly number[], floor: readonly number[]) =>
@@ -131,12 +146,22 @@ try {
     `${figure(median(picture.ours.p50Ms))} ms - ${figure(median(picture.direct.p50Ms))} ms, 4 at once`,
   )
   const tool = await toolsCall()
-  row(
+  const microseconds = ({ cpuMs }: Measured) => `${figure(median(cpuMs) * 1000)} us`
+  const compare = (what: string, ours: Measured, floor: Measured, goal: string) =>
+    row(
+      what,
+      figure(median(perRound(ours.cpuMs, floor.cpuMs))),
+      goal,
+      `${microseconds(ours)} / ${microseconds(floor)}`,
+    )
+  compare(
     'tools/call: CPU, all middleware on, static token / bare SDK handler',
-    figure(median(perRound(tool.ours.cpuMs, tool.floor.cpuMs))),
+    tool.withToken,
+    tool.floor,
     '<= 1.15',
-    `${figure(median(tool.ours.cpuMs) * 1000)} us / ${figure(median(tool.floor.cpuMs) * 1000)} us`,
   )
+  compare('tools/call: CPU, static token / without authentication', tool.withToken, tool.anonymous, '')
+  compare('tools/call: CPU, JWT verified before / without authentication', tool.withJwt, tool.anonymous, '')
 } finally {
   await Promise.all(running.map((one) => one.stop()))
 }
