@@ -85,8 +85,11 @@ async function portOf({ log }: Running): Promise<number> {
 export async function routesOf(env: Record<string, string>): Promise<{ method: string; path: string }[]> {
   const parts = await createParts({ config: loadConfig(env), log: pino({ level: 'silent' }) })
   await parts.close()
-  const routes = parts.app.routes.filter(({ method }) => method !== 'ALL')
-  const unique = new Map(routes.map(({ method, path }) => [`${method} ${path}`, { method, path }]))
+  // Middleware is mounted on all of it; a route for every method is tried with GET.
+  const routes = parts.app.routes
+    .filter(({ path }) => path !== '/*')
+    .map(({ method, path }) => ({ method: method === 'ALL' ? 'GET' : method, path }))
+  const unique = new Map(routes.map((route) => [`${route.method} ${route.path}`, route]))
   return [...unique.values()]
 }
 
