@@ -44,6 +44,7 @@ const PROBES: ReadonlySet<string> = new Set(['/health', '/ready', '/metrics'])
 /** What is answered to everybody; all else is closed, whether a route knows it or not. */
 const OPEN_PATHS: ReadonlySet<string> = new Set([...PROBES, METADATA_PATH, `${METADATA_PATH}/mcp`])
 const METHODS = ['GET', 'POST', 'DELETE'] as const
+const KNOWN_METHODS: ReadonlySet<string> = new Set([...METHODS, 'HEAD', 'OPTIONS'])
 /** What a browser's script may see of an answer besides the few headers that it may see in any case. */
 const EXPOSED_HEADERS = [
   'Content-Location',
@@ -76,7 +77,9 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
     const { status } = c.res
     const seconds = (performance.now() - started) / 1000
     const route = routePath(c, -1)
-    metrics.httpRequests.inc({ route, method: c.req.method, status })
+    // Deno hands on whatever word a client makes up, and each would be a time series.
+    const method = KNOWN_METHODS.has(c.req.method) ? c.req.method : 'other'
+    metrics.httpRequests.inc({ route, method, status })
     metrics.httpSeconds.observe({ route }, seconds)
     log[PROBES.has(c.req.path) ? 'debug' : 'info']({
       event: 'request',

@@ -199,6 +199,14 @@ export function advisoriesContract(engine: Engine): void {
     }
   })
 
+  test('made-up methods make no time series', async () => {
+    for (const method of ['FROBNICATE', 'PURGE'])
+      await sendBytes(`${method} / HTTP/1.1\r\nHost: localhost\r\n\r\n`)
+    const metrics = await (await fetch(`${server.url}/metrics`)).text()
+    expect(metrics).toContain('diffusers_mcp_http_requests_total{')
+    expect(metrics).not.toMatch(/FROBNICATE|PURGE/)
+  })
+
   test('disconnect kills the server (CVE-2025-53366): callers may leave at any moment', async () => {
     const body = JSON.stringify({
       jsonrpc: '2.0',
