@@ -118,6 +118,8 @@ export async function createParts({ config, log }: { config: Config; log: Logger
         port,
         version: VERSION,
         targets: targets.map(({ name, kind }) => `${name} (${kind})`),
+        jobs: config.jobs.backend,
+        images: settings.backend,
         runtime_service: config.runtimeService,
         authentication: describeAuth(config.auth),
       })
