@@ -300,6 +300,61 @@ export const SETTINGS = {
     'Larger pictures are shown to MCP clients as a WebP preview and a link, in bytes. Hosts allow results of 1 MB.',
     { default: '716800' },
   ),
+
+  TRINO_URL: setting(
+    httpUrl,
+    'A Trino cluster to query directly, by the address that it knows itself by. Absent: no such tools, or through XDP only.',
+  ),
+  TRINO_USER: setting(
+    text('a user name', /^[\x21-\x7e]{1,200}$/),
+    "Trino's name for this server; give it read-only rights (docs/trino.md). Needed with TRINO_URL, unless TRINO_JWT says it.",
+  ),
+  TRINO_PASSWORD: setting(text('a password', /^[^\0\r\n]{1,1000}$/), "That user's password (https only).", {
+    secret: true,
+  }),
+  TRINO_JWT: setting(
+    text('a token without spaces', /^[\x21-\x7e]{1,8000}$/),
+    'A token instead of a password (https only).',
+    { secret: true },
+  ),
+  TRINO_CA_FILE: setting(
+    text('a path'),
+    "Certificates (PEM) to trust for TRINO_URL instead of the engine's own.",
+  ),
+  TRINO_QUERY_TIMEOUT_MS: setting(
+    wholeNumber(100, 60 * MINUTE_MS),
+    'How long a call to a Trino tool may take, directly or through XDP, in milliseconds. Big hosts cut calls at 45 s.',
+    { default: '40000' },
+  ),
+  TRINO_MAX_ROWS: setting(wholeNumber(1, 100_000), 'Rows that a Trino tool answers at most.', {
+    default: '1000',
+  }),
+  TRINO_MAX_BYTES: setting(
+    wholeNumber(1024, 2 ** 26),
+    'Bytes of rows, as JSON, that a Trino tool answers at most.',
+    { default: '262144' },
+  ),
+  TRINO_ALLOW_WRITES: setting(
+    choice('false', 'true'),
+    'false: trino_execute_query runs only what Trino itself says to be reading. true: whatever the user may do in Trino.',
+    { default: 'false' },
+  ),
+
+  XDP_BASE_URL: setting(
+    httpUrl,
+    "Acceldata XDP's control plane, as https://xdp.example.com/xdp-cp-service/api. Absent: no XDP tools.",
+  ),
+  XDP_ACCESS_KEY: setting(text('an access key', /^[\x21-\x7e]{1,500}$/), 'The access key (XDP).', {
+    secret: true,
+  }),
+  XDP_SECRET_KEY: setting(text('a secret key', /^[\x21-\x7e]{1,500}$/), 'The secret key (XDP).', {
+    secret: true,
+  }),
+  XDP_TIMEOUT_MS: setting(
+    wholeNumber(100, 10 * MINUTE_MS),
+    'How long one request to XDP may take, in milliseconds.',
+    { default: '30000' },
+  ),
 } satisfies Record<string, Setting<unknown>>
 
 type Settings = typeof SETTINGS
@@ -351,6 +406,32 @@ export interface Config {
     /** Present where the backend is s3. */
     readonly s3: S3Settings | undefined
   }
+  /** Bounds of every Trino tool, whichever way it goes. */
+  readonly trino: {
+    readonly cluster: TrinoSettings | undefined
+    readonly timeoutMs: number
+    readonly maxRows: number
+    readonly maxBytes: number
+    readonly allowWrites: boolean
+  }
+  readonly xdp: XdpSettings | undefined
+}
+
+/** Where a Trino cluster is, and how to get in. */
+export interface TrinoSettings {
+  readonly url: string
+  readonly user: string | undefined
+  readonly password: Secret | undefined
+  readonly jwt: Secret | undefined
+  readonly caFile: string | undefined
+}
+
+/** Where XDP's control plane is, and how to get in. */
+export interface XdpSettings {
+  readonly baseUrl: string
+  readonly accessKey: Secret
+  readonly secretKey: Secret
+  readonly timeoutMs: number
 }
 
 /** Where an S3-compatible store is, and how to get in. */
@@ -452,6 +533,8 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   const targets = readTargets(value, problems)
   const s3 = value.IMAGES_BACKEND === 's3' ? readS3(value, secrets, problems) : undefined
   checkShared(value, secrets, problems)
+  const cluster = readTrino(value, secrets, problems)
+  const xdp = readXdp(value, secrets, problems)
   if (problems.length > 0) throw new ConfigError(problems)
 
   return {
@@ -486,6 +569,14 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       inlineMaxBytes: value.INLINE_IMAGE_MAX_BYTES,
       s3,
     },
+    trino: {
+      cluster,
+      timeoutMs: value.TRINO_QUERY_TIMEOUT_MS,
+      maxRows: value.TRINO_MAX_ROWS,
+      maxBytes: value.TRINO_MAX_BYTES,
+      allowWrites: value.TRINO_ALLOW_WRITES === 'true',
+    },
+    xdp,
   }
 }
 
@@ -560,6 +651,55 @@ function readJwt(
   const keys = secret ? { secret } : jwksUrl ? { jwksUrl } : undefined
   if (!keys || !issuer || !audience) return undefined
   return { keys, issuer, audience, algorithms: chosen ?? (secret ? ['HS256'] : ASYMMETRIC) }
+}
+
+/** The cluster of TRINO_URL; what is missing, useless or unsafe is named. */
+function readTrino(
+  value: Raw,
+  secrets: Partial<Record<SettingName, Secret>>,
+  problems: ConfigProblem[],
+): TrinoSettings | undefined {
+  const { TRINO_URL: url, TRINO_USER: user, TRINO_CA_FILE: caFile } = value
+  const { TRINO_PASSWORD: password, TRINO_JWT: jwt } = secrets
+  const wrong = (variable: SettingName, allowed: string) => problems.push({ variable, allowed })
+  if (!url) {
+    const useless = { TRINO_USER: user, TRINO_PASSWORD: password, TRINO_JWT: jwt, TRINO_CA_FILE: caFile }
+    for (const [name, given] of Object.entries(useless))
+      if (given) wrong(name as SettingName, 'is of no use without TRINO_URL')
+    return undefined
+  }
+  if (!user && !jwt) wrong('TRINO_USER', 'is needed with TRINO_URL, unless TRINO_JWT is set')
+  if (password && !user) wrong('TRINO_USER', 'is needed with TRINO_PASSWORD')
+  if (password && jwt) wrong('TRINO_PASSWORD', 'contradicts TRINO_JWT: remove one of the two')
+  if ((password || jwt) && !url.startsWith('https:'))
+    wrong(
+      'TRINO_URL',
+      'must be https:// with TRINO_PASSWORD or TRINO_JWT, which everybody on the way could read',
+    )
+  if (caFile)
+    try {
+      readFileSync(caFile)
+    } catch (error) {
+      wrong('TRINO_CA_FILE', `must be a readable file: ${reason(error)}`)
+    }
+  return { url, user, password, jwt, caFile }
+}
+
+/** XDP's control plane; what is missing is named. */
+function readXdp(
+  value: Raw,
+  secrets: Partial<Record<SettingName, Secret>>,
+  problems: ConfigProblem[],
+): XdpSettings | undefined {
+  const { XDP_BASE_URL: baseUrl, XDP_TIMEOUT_MS: timeoutMs } = value
+  const { XDP_ACCESS_KEY: accessKey, XDP_SECRET_KEY: secretKey } = secrets
+  if (baseUrl && accessKey && secretKey) return { baseUrl, accessKey, secretKey, timeoutMs }
+  const given = { XDP_BASE_URL: baseUrl, XDP_ACCESS_KEY: accessKey, XDP_SECRET_KEY: secretKey }
+  if (Object.values(given).every((one) => one === undefined)) return undefined
+  for (const [variable, one] of Object.entries(given))
+    if (!one && !problems.some((problem) => problem.variable.startsWith(variable)))
+      problems.push({ variable, allowed: 'is needed too: XDP takes an address and two keys' })
+  return undefined
 }
 
 /** What IMAGES_BACKEND=s3 needs; what is missing is named. */

@@ -88,3 +88,9 @@ export function quote(value: unknown): string {
   const text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value))
   return text.length > 60 ? `${text.slice(0, 57)}...` : text
 }
+
+/** Text from another system, which nobody vouches for, as one line of at most `max` characters. */
+export function plainText(text: string, max = 300): string {
+  const line = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim()
+  return line.length > max ? `${line.slice(0, max - 3)}...` : line
+}

@@ -6,6 +6,8 @@ import { createAuthenticate } from './auth/authenticate.ts'
 import { createOriginCheck } from './auth/origin.ts'
 import { createRateLimit } from './auth/rate-limit.ts'
 import type { Config } from './config.ts'
+import { createTrino } from './datasources/trino.ts'
+import { createXdp } from './datasources/xdp.ts'
 import { createFilesystemImages } from './images/filesystem.ts'
 import type { ImageStore } from './images/image.ts'
 import { createLinks } from './images/links.ts'
@@ -24,6 +26,13 @@ import { getImageJob } from './tools/image/get-job.ts'
 import { listImages } from './tools/image/list-images.ts'
 import { listImageModels } from './tools/image/list-models.ts'
 import { createToolCaller } from './tools/tool.ts'
+import { createTrinoAccess } from './tools/trino/access.ts'
+import { describeTable } from './tools/trino/describe-table.ts'
+import { executeQuery } from './tools/trino/execute-query.ts'
+import { listCatalogs } from './tools/trino/list-catalogs.ts'
+import { listSchemas } from './tools/trino/list-schemas.ts'
+import { listTables } from './tools/trino/list-tables.ts'
+import { listDatastores } from './tools/xdp/list-datastores.ts'
 import { createMcpEndpoint } from './transports/mcp.ts'
 import { metricsRoutes } from './transports/operations.ts'
 import { createReadiness } from './transports/readiness.ts'
@@ -57,6 +66,7 @@ export async function createParts({ config, log }: { config: Config; log: Logger
     metrics,
   })
   const answer = { jobs, images, links, inlineMaxBytes: settings.inlineMaxBytes, waitBudgetMs }
+  const data = openData(config, log)
   const toolCaller = createToolCaller({
     tools: [
       generateImage(answer),
@@ -64,6 +74,7 @@ export async function createParts({ config, log }: { config: Config; log: Logger
       cancelImageJob(answer),
       listImageModels({ targets, jobs }),
       listImages(answer),
+      ...data.tools,
     ],
     log,
     metrics,
@@ -78,6 +89,7 @@ export async function createParts({ config, log }: { config: Config; log: Logger
       ...(config.jobs.backend === 'valkey'
         ? [{ name: 'jobs:valkey', toolset: 'image', required: true, check: jobs.check }]
         : []),
+      ...data.dependencies,
     ],
     log,
   })
@@ -137,6 +149,7 @@ export async function createParts({ config, log }: { config: Config; log: Logger
       await jobs.close()
       await Promise.all(targets.map(({ runtime }) => runtime.close()))
       await images.close()
+      await data.close()
       log.info({ event: 'stopped' })
     },
   }
@@ -171,4 +184,42 @@ async function openImages(settings: Config['images']): Promise<ImageStore> {
     accessKey: () => accessKey.read(),
     secretKey: () => secretKey.read(),
   })
+}
+
+/** The data toolsets that are configured: their tools, and what those depend on. */
+function openData(config: Config, log: Logger) {
+  const { cluster: where, maxRows, maxBytes, ...bounds } = config.trino
+  const cluster =
+    where &&
+    createTrino({
+      url: where.url,
+      ...(where.user === undefined ? {} : { user: where.user }),
+      ...(where.password === undefined ? {} : { password: () => where.password!.read() }),
+      ...(where.jwt === undefined ? {} : { jwt: () => where.jwt!.read() }),
+      ...(where.caFile === undefined ? {} : { caFile: where.caFile }),
+    })
+  const keys = config.xdp
+  const xdp =
+    keys &&
+    createXdp({
+      baseUrl: keys.baseUrl,
+      accessKey: () => keys.accessKey.read(),
+      secretKey: () => keys.secretKey.read(),
+      timeoutMs: keys.timeoutMs,
+    })
+  const access = createTrinoAccess({ cluster, xdp, limits: { maxRows, maxBytes }, ...bounds, log })
+  const trinoTools = [executeQuery, listCatalogs, listSchemas, listTables, describeTable]
+  return {
+    tools: [
+      ...(xdp ? [listDatastores({ xdp, log })] : []),
+      ...(cluster || xdp ? trinoTools.map((make) => make(access)) : []),
+    ],
+    dependencies: [
+      ...(xdp ? [{ name: 'xdp', toolset: 'xdp', check: xdp.check }] : []),
+      ...(cluster ? [{ name: 'trino', toolset: 'trino', check: cluster.check }] : []),
+    ],
+    async close() {
+      await Promise.all([xdp?.close(), cluster?.close()])
+    },
+  }
 }

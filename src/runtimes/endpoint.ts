@@ -1,6 +1,6 @@
 /** The HTTP side of a runtime, whatever its dialect: connections, bounded answers, faults in the shared vocabulary. */
 import { Agent, type Dispatcher, request } from 'undici'
-import { AppError, quote } from '../errors.ts'
+import { AppError, plainText, quote } from '../errors.ts'
 
 export interface EndpointLimits {
   /** Milliseconds until a connection must stand. */
@@ -67,7 +67,6 @@ export interface EndpointOptions extends EndpointLimits {
 
 const PROBE_TIMEOUT_MS = 3000
 const REFUSAL_MAX_BYTES = 16 * 1024
-const SENTENCE_MAX_CHARACTERS = 300
 /** How long the end of a body may take once its content is complete, before the connection is given up. */
 const LINGER_MS = 1000
 const MAX_RETRY_AFTER_SECONDS = 3600
@@ -182,12 +181,6 @@ export function refused(reason: string): AppError {
 /** The media type of an answer, in lower case, without parameters. */
 export function mediaType(answer: Answer): string {
   return (header(answer, 'content-type') ?? '').split(';')[0]!.trim().toLowerCase()
-}
-
-/** Text from a runtime, which nobody vouches for, as one line of at most `max` characters. */
-export function plainText(text: string, max = SENTENCE_MAX_CHARACTERS): string {
-  const line = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim()
-  return line.length > max ? `${line.slice(0, max - 3)}...` : line
 }
 
 function unanswered(error: Error & { code?: string }): AppError {

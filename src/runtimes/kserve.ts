@@ -4,7 +4,7 @@
  * Runtimes that know event streams tell their progress in one; all others answer in plain JSON.
  */
 import { z } from 'zod'
-import { type AppError, quote } from '../errors.ts'
+import { type AppError, plainText, quote } from '../errors.ts'
 import { type PictureAnswer, readPictureAnswer } from './answer.ts'
 import {
   type Answer,
@@ -12,7 +12,6 @@ import {
   type Endpoint,
   type EndpointLimits,
   mediaType,
-  plainText,
   refused,
   runtimeFailed,
   runtimeUnavailable,
