@@ -56,7 +56,7 @@ const envelope = z.object({
   errorCode: z.union([z.string(), z.number()]).nullish(),
   message: z.string().nullish(),
   detailedMessage: z.string().nullish(),
-  data: z.unknown(),
+  data: z.unknown().optional(),
 })
 const datastorePage = z.object({
   dataStores: z.array(z.record(z.string(), z.unknown())),
@@ -66,7 +66,7 @@ const datastorePage = z.object({
 const execution = z.object({
   queryId: z.string().nullish(),
   status: z.string().nullish(),
-  error: z.unknown(),
+  error: z.unknown().optional(),
   result: z.record(z.string(), z.unknown()).nullish(),
 })
 
