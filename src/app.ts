@@ -19,6 +19,7 @@ import type { Metrics } from './telemetry/metrics.ts'
 import { readJson } from './transports/body.ts'
 import type { AppEnv } from './transports/context.ts'
 import type { McpEndpoint } from './transports/mcp.ts'
+import { openApiRoutes } from './transports/openapi.ts'
 import { healthRoutes, metricsRoutes } from './transports/operations.ts'
 import { peerAddress } from './transports/peer.ts'
 import type { Readiness } from './transports/readiness.ts'
@@ -32,6 +33,8 @@ export interface AppParts extends RestParts {
   /** Who issues JWTs; absent where none are accepted. */
   readonly issuer: string | undefined
   readonly publicUrl: () => string | undefined
+  /** False where whoever reaches the port may use it. */
+  readonly tokenNeeded: boolean
   readonly checkOrigin: (headers: { host?: string; origin?: string }) => void
   readonly metrics: Metrics
   /** False where /metrics has a port of its own. */
@@ -156,6 +159,7 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
   app.route('/', healthRoutes(parts))
   if (parts.serveMetrics) app.route('/', metricsRoutes(metrics))
   app.route('/', restRoutes(parts))
+  app.route('/', openApiRoutes({ ...parts, tools: [...parts.toolCaller.tools.values()] }))
 
   app.notFound((c) => {
     const allowed = METHODS.filter((method) =>

@@ -104,6 +104,7 @@ export async function createParts({ config, log }: { config: Config; log: Logger
     rateLimit: createRateLimit({ perMinute: config.rateLimitPerMinute }),
     issuer: config.auth.jwt?.issuer,
     publicUrl: () => publicUrl,
+    tokenNeeded: Object.values(config.auth).some((means) => means !== undefined),
     checkOrigin: createOriginCheck(config),
     metrics,
     serveMetrics: config.metricsPort === undefined,

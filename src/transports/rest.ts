@@ -158,7 +158,7 @@ export function restRoutes(parts: RestParts): Hono<AppEnv> {
 
   app.get('/images', needs('image:read'), async (c) => {
     const { limit, ...rest } = c.req.query()
-    const page = parseInput(listing, { ...rest, ...(limit === undefined ? {} : { limit: Number(limit) }) })
+    const page = parseInput(listing, { ...rest, ...numbers({ limit }) })
     return c.json(await pageOfImages({ images, caller: c.var.caller, page, link: links.relativeOrAbsolute }))
   })
 
@@ -200,7 +200,29 @@ export function restRoutes(parts: RestParts): Hono<AppEnv> {
     return c.json({ tool, data: structured, content })
   })
 
+  /** Routes of their own for two tools, where those are configured. */
+  const callTool = async (c: Ctx, tool: string, args: unknown) => {
+    const context = { caller: c.var.caller, signal: c.req.raw.signal, ...submission(c) }
+    return c.json((await toolCaller.call(tool, args, context)).structured)
+  }
+  if (toolCaller.tools.has('xdp_list_datastores'))
+    app.get('/api/xdp/datastores', (c) => {
+      const { page, size, ...rest } = c.req.query()
+      return callTool(c, 'xdp_list_datastores', { ...rest, ...numbers({ page, size }) })
+    })
+  if (toolCaller.tools.has('trino_execute_query'))
+    app.post('/api/trino/query', async (c) => callTool(c, 'trino_execute_query', await body(c)))
+
   return app
+}
+
+/** Query parameters as numbers; what is no number stays as it is, to be named when it is refused. */
+function numbers(given: Record<string, string | undefined>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(given)
+      .filter(([, value]) => value !== undefined)
+      .map(([name, value]) => [name, /^-?\d+$/.test(value!) ? Number(value) : value]),
+  )
 }
 
 const toolCall = z.strictObject({

@@ -11,7 +11,8 @@ export const listing = z.strictObject({
   after: z.string().min(1).max(200).optional().describe('The `next` of an earlier page.'),
 })
 
-const listedImage = z.object({
+/** A picture as it is told to its owner. */
+export const listedImage = z.object({
   image_id: z.string(),
   job_id: z.string(),
   prompt: z.string(),
@@ -29,6 +30,9 @@ const listedImage = z.object({
   expires_at: z.string(),
   url: z.string().optional(),
 })
+
+/** A page of them. */
+export const listedPage = z.object({ images: z.array(listedImage), next: z.string().optional() })
 
 /** A stored picture as it is told to its owner. */
 export function describeImage(
@@ -79,7 +83,7 @@ export function listImages({ images, links }: { readonly images: ImageStore; rea
     scope: 'image:read',
     annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
     input: listing,
-    output: z.object({ images: z.array(listedImage), next: z.string().optional() }),
+    output: listedPage,
     async run(page, { caller }) {
       const structured = await pageOfImages({ images, caller, page, link: links.absolute })
       const lines = structured.images.map((image) => `- ${image.image_id}: ${image.prompt.slice(0, 80)}`)

@@ -1,0 +1,421 @@
+/**
+ * What this server answers, as OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.1): one entry per route, with the
+ * schemas that check the requests, and those of the tools.
+ */
+import { Hono } from 'hono'
+import { z } from 'zod'
+import { METADATA_PATH } from '../auth/protected-resource.ts'
+import { SCOPES } from '../auth/scopes.ts'
+import { ERROR_STATUS, type ErrorCode } from '../errors.ts'
+import { imageRequest } from '../runtimes/request.ts'
+import { imageAnswer } from '../tools/image/answer.ts'
+import { listedImage, listedPage, listing } from '../tools/image/list-images.ts'
+import { idempotencyKeySchema, type Tool } from '../tools/tool.ts'
+
+type Json = Readonly<Record<string, unknown>>
+
+export interface OpenApiParts {
+  readonly tools: readonly Tool[]
+  readonly version: string
+  /** True where callers must send a bearer token. */
+  readonly tokenNeeded: boolean
+  /** False where /metrics has a port of its own. */
+  readonly serveMetrics: boolean
+}
+
+/** `/openapi.json`. */
+export function openApiRoutes(parts: OpenApiParts): Hono {
+  const document = openApiDocument(parts)
+  return new Hono().get('/openapi.json', (c) => c.json(document))
+}
+
+const HEALTH = z.object({ status: z.literal('ok'), version: z.string(), uptime_seconds: z.int() })
+const READY = z.object({
+  status: z.enum(['ready', 'starting', 'draining', 'unavailable']),
+  dependencies: z.record(
+    z.string(),
+    z.object({ toolset: z.string(), ok: z.boolean(), message: z.string().optional() }),
+  ),
+})
+const RESOURCE = z.object({
+  resource: z.string(),
+  authorization_servers: z.array(z.string()).optional(),
+  scopes_supported: z.array(z.enum(SCOPES)),
+  bearer_methods_supported: z.array(z.literal('header')),
+  resource_name: z.string(),
+})
+const PROBLEM = z.object({
+  type: z.literal('about:blank'),
+  title: z.string(),
+  status: z.int(),
+  detail: z.string().describe('What was wrong, and what to do next.'),
+  code: z.enum(Object.keys(ERROR_STATUS) as [ErrorCode, ...ErrorCode[]]),
+  retry_after_seconds: z.int().optional(),
+  request_id: z.string(),
+})
+const QUEUE = z.object({
+  targets: z.array(
+    z.looseObject({
+      target: z.string(),
+      concurrency: z.int().describe('Generations at once.'),
+      queue_limit: z.int(),
+      queued: z.int(),
+      running: z.int(),
+    }),
+  ),
+})
+const TOOL_LIST = z.object({
+  tools: z.array(
+    z.looseObject({
+      name: z.string(),
+      title: z.string(),
+      description: z.string(),
+      inputSchema: z.record(z.string(), z.unknown()),
+      outputSchema: z.record(z.string(), z.unknown()),
+    }),
+  ),
+})
+const CONTENT = z.array(z.looseObject({ type: z.enum(['text', 'image', 'resource_link']) }))
+
+const schemaOf = (schema: z.ZodType, io: 'input' | 'output' = 'output'): Json => {
+  const { $schema: _, ...json } = z.toJSONSchema(schema, { io })
+  return json
+}
+const json = (schema: Json, type = 'application/json') => ({ [type]: { schema } })
+const answer = (description: string, content: Json, more: Json = {}) => ({ description, content, ...more })
+const ref = (name: string) => ({ $ref: `#/components/schemas/${name}` })
+
+/** Every request may be refused for its Host or Origin, for want of a token or a scope, or as one too many. */
+const ALWAYS: readonly ErrorCode[] = ['unauthenticated', 'forbidden', 'rate_limited', 'internal']
+const WITH_BODY: readonly ErrorCode[] = ['invalid_request', 'too_large', 'unsupported_media_type']
+const GENERATING: readonly ErrorCode[] = [
+  ...['not_found', 'conflict', 'cancelled', 'rate_limited', 'runtime_failed', 'overloaded'],
+  ...['runtime_unavailable', 'deadline_exceeded'],
+] as ErrorCode[]
+
+/** The error responses of a route: one per status, naming the codes that come with it. */
+function errors(codes: readonly ErrorCode[], type = 'application/problem+json', schema = ref('Problem')) {
+  const byStatus = new Map<number, ErrorCode[]>()
+  for (const code of new Set([...ALWAYS, ...codes])) {
+    const status = ERROR_STATUS[code]
+    byStatus.set(status, [...(byStatus.get(status) ?? []), code])
+  }
+  return Object.fromEntries(
+    [...byStatus].map(([status, codes]) => [
+      status,
+      answer(codes.join(', '), json(schema, type), {
+        ...(status === 429 || status === 503
+          ? {
+              headers: {
+                'Retry-After': { description: 'Seconds.', schema: { type: 'integer', minimum: 1 } },
+              },
+            }
+          : {}),
+      }),
+    ]),
+  )
+}
+
+const parameter = (where: 'path' | 'query' | 'header', name: string, schema: Json, more: Json = {}) => ({
+  in: where,
+  name,
+  schema,
+  ...(where === 'path' ? { required: true } : {}),
+  ...more,
+})
+/** Query parameters of an object schema's properties. */
+const queryOf = (schema: Json) =>
+  Object.entries((schema.properties ?? {}) as Record<string, Json>).map(([name, property]) =>
+    parameter('query', name, property),
+  )
+
+const PREFER = parameter(
+  'header',
+  'Prefer',
+  { type: 'string', pattern: '^(respond-async|wait=[0-9]{1,3})$' },
+  { description: 'RFC 7240: respond-async answers with a handle at once; wait=N waits so many seconds.' },
+)
+const GENERATION_HEADERS = [
+  PREFER,
+  parameter('header', 'Idempotency-Key', schemaOf(idempotencyKeySchema, 'input'), {
+    description: 'A retry under the same key joins the work that it is a retry of.',
+  }),
+  parameter(
+    'header',
+    'X-Request-Timeout',
+    { type: 'number', minimum: 0, maximum: 86_400 },
+    { description: 'Seconds until the result stops being of use.' },
+  ),
+]
+const ID = parameter('path', 'id', { type: 'string', minLength: 1, maxLength: 200 })
+const EVENTS = { 'text/event-stream': { schema: { type: 'string' } } }
+
+/** The document for a server with these tools. */
+export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: OpenApiParts): Json {
+  const open = { security: [] }
+  const tool = (name: string) => tools.find((tool) => tool.name === name)?.listing
+  const datastores = tool('xdp_list_datastores')
+  const query = tool('trino_execute_query')
+  const picture = { 'application/json': { schema: ref('ImageAnswer') }, ...EVENTS }
+
+  return {
+    openapi: '3.1.1',
+    info: {
+      title: 'diffusers-mcp',
+      version,
+      description:
+        'Pictures from text, and the tools that are configured, over plain HTTP. The same tools are served over MCP at /mcp.',
+      license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+    },
+    servers: [{ url: '/' }],
+    ...(tokenNeeded ? { security: [{ bearer: [] }] } : {}),
+    paths: {
+      '/health': {
+        get: {
+          operationId: 'getHealth',
+          summary: 'The process answers',
+          ...open,
+          responses: { 200: answer('It does.', json(schemaOf(HEALTH))), ...errors([]) },
+        },
+      },
+      '/ready': {
+        get: {
+          operationId: 'getReadiness',
+          summary: 'Whether it should get traffic, with each dependency',
+          ...open,
+          responses: {
+            ...errors([]),
+            200: answer('At least one toolset is usable.', json(ref('Readiness'))),
+            503: answer('None is, or the server is starting or stopping.', json(ref('Readiness'))),
+          },
+        },
+      },
+      ...(serveMetrics
+        ? {
+            '/metrics': {
+              get: {
+                operationId: 'getMetrics',
+                summary: 'Metrics in the text format of Prometheus',
+                ...open,
+                responses: {
+                  200: answer('All metrics.', { 'text/plain': { schema: { type: 'string' } } }),
+                  ...errors([]),
+                },
+              },
+            },
+          }
+        : {}),
+      ...Object.fromEntries(
+        (['', '/mcp'] as const).map((path) => [
+          METADATA_PATH + path,
+          {
+            get: {
+              operationId: path === '' ? 'getResourceMetadata' : 'getMcpResourceMetadata',
+              summary: 'Where tokens come from (RFC 9728)',
+              ...open,
+              responses: {
+                200: answer('The metadata.', json(schemaOf(RESOURCE))),
+                ...errors(['not_found']),
+              },
+            },
+          },
+        ]),
+      ),
+      '/openapi.json': {
+        get: {
+          operationId: 'getOpenApi',
+          summary: 'This document',
+          responses: {
+            200: answer('OpenAPI 3.1.', json({ type: 'object', required: ['openapi', 'paths'] })),
+            ...errors([]),
+          },
+        },
+      },
+      '/mcp': {
+        post: {
+          operationId: 'mcp',
+          summary: 'Model Context Protocol, Streamable HTTP',
+          description:
+            'One JSON-RPC 2.0 message per request, for clients of the protocol (https://modelcontextprotocol.io). ' +
+            'Its methods, headers and errors are specified there, not here.',
+          requestBody: { required: true, content: json({ type: 'object' }) },
+          responses: {
+            200: answer('A JSON-RPC message, or a stream of them.', { ...json(ref('JsonRpc')), ...EVENTS }),
+            202: { description: 'A notification was taken.' },
+            ...errors([...WITH_BODY, 'not_found'], 'application/json', ref('JsonRpc')),
+          },
+        },
+      },
+      '/api/tools/list': {
+        post: {
+          operationId: 'listTools',
+          summary: 'All tools with their schemas',
+          responses: { 200: answer('The tools.', json(schemaOf(TOOL_LIST))), ...errors([]) },
+        },
+      },
+      '/api/tools/execute': {
+        post: {
+          operationId: 'executeTool',
+          summary: 'Call a tool by name',
+          parameters: GENERATION_HEADERS.slice(1),
+          requestBody: { required: true, content: json({ oneOf: tools.map(callOf) }) },
+          responses: {
+            200: answer("The tool's answer.", json({ oneOf: tools.map(resultOf) })),
+            ...errors([...WITH_BODY, ...GENERATING]),
+          },
+        },
+      },
+      '/api/images': {
+        post: {
+          operationId: 'generateImage',
+          summary: 'Make a picture',
+          description:
+            'Accept: image/png answers the picture itself, text/event-stream its progress and then the answer.',
+          parameters: GENERATION_HEADERS,
+          requestBody: { required: true, content: json(schemaOf(imageRequest, 'input')) },
+          responses: {
+            200: answer('The picture is there.', { ...picture, 'image/png': {} }),
+            202: answer('It is being made: Location says where to ask.', json(ref('ImageAnswer'))),
+            ...errors([...WITH_BODY, ...GENERATING]),
+          },
+        },
+      },
+      '/api/jobs/{id}': {
+        get: {
+          operationId: 'getJob',
+          summary: 'How far a picture is',
+          parameters: [ID, PREFER],
+          responses: {
+            200: answer('The job, ended or not.', picture),
+            ...errors(['invalid_request', 'not_found', 'runtime_unavailable']),
+          },
+        },
+        delete: {
+          operationId: 'cancelJob',
+          summary: 'Cancel a picture, in the runtime too',
+          parameters: [ID],
+          responses: {
+            200: answer('The job as it is now.', json(ref('ImageAnswer'))),
+            ...errors(['not_found', 'runtime_unavailable']),
+          },
+        },
+      },
+      '/api/queue': {
+        get: {
+          operationId: 'getQueue',
+          summary: 'Queue and concurrency of each target',
+          responses: { 200: answer('The targets.', json(schemaOf(QUEUE))), ...errors([]) },
+        },
+      },
+      '/images': {
+        get: {
+          operationId: 'listImages',
+          summary: 'Your pictures, newest first; needs authentication',
+          parameters: queryOf(schemaOf(listing, 'input')),
+          responses: {
+            200: answer('A page of them.', json(schemaOf(listedPage))),
+            ...errors(['invalid_request']),
+          },
+        },
+      },
+      '/images/{id}': {
+        get: {
+          operationId: 'getImage',
+          summary: 'The picture itself',
+          description: 'With the query of a signed link no token is needed.',
+          parameters: [
+            ID,
+            parameter('query', 'variant', { type: 'string', enum: ['full', 'preview'], default: 'full' }),
+            parameter('query', 'exp', { type: 'string' }, { description: 'Of a signed link.' }),
+            parameter('query', 'sig', { type: 'string' }, { description: 'Of a signed link.' }),
+          ],
+          responses: {
+            200: answer('The PNG, or a smaller WebP.', { 'image/png': {}, 'image/webp': {} }),
+            ...errors(['invalid_request', 'not_found']),
+          },
+        },
+        delete: {
+          operationId: 'deleteImage',
+          summary: 'Delete one of your pictures',
+          parameters: [ID],
+          responses: { 204: { description: 'It is gone.' }, ...errors(['not_found']) },
+        },
+      },
+      '/images/{id}/metadata': {
+        get: {
+          operationId: 'getImageMetadata',
+          summary: 'What is known of one of your pictures',
+          parameters: [ID],
+          responses: {
+            200: answer('What it was made of.', json(schemaOf(listedImage))),
+            ...errors(['not_found']),
+          },
+        },
+      },
+      ...(datastores
+        ? {
+            '/api/xdp/datastores': {
+              get: {
+                operationId: 'listDatastores',
+                summary: 'Datastores that XDP knows',
+                parameters: queryOf(datastores.inputSchema as Json),
+                responses: {
+                  200: answer('A page of them.', json(bare(datastores.outputSchema))),
+                  ...errors(['invalid_request', ...GENERATING]),
+                },
+              },
+            },
+          }
+        : {}),
+      ...(query
+        ? {
+            '/api/trino/query': {
+              post: {
+                operationId: 'queryTrino',
+                summary: query.title,
+                description: query.description,
+                parameters: GENERATION_HEADERS.slice(2),
+                requestBody: { required: true, content: json(bare(query.inputSchema)) },
+                responses: {
+                  200: answer('Its rows.', json(bare(query.outputSchema))),
+                  ...errors([...WITH_BODY, ...GENERATING]),
+                },
+              },
+            },
+          }
+        : {}),
+    },
+    components: {
+      ...(tokenNeeded ? { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } } : {}),
+      schemas: {
+        Problem: schemaOf(PROBLEM),
+        ImageAnswer: schemaOf(imageAnswer),
+        Readiness: schemaOf(READY),
+        JsonRpc: {
+          type: 'object',
+          properties: { jsonrpc: { const: '2.0' } },
+          required: ['jsonrpc'],
+        },
+      },
+    },
+  }
+}
+
+/** A tool's schema without the dialect, which is the document's. */
+function bare(schema: unknown): Json {
+  const { $schema: _, ...rest } = schema as Json
+  return rest
+}
+
+const callOf = ({ name, listing }: Tool) => ({
+  type: 'object',
+  properties: { tool: { const: name }, params: bare(listing.inputSchema) },
+  required: ['tool'],
+  additionalProperties: false,
+})
+const resultOf = ({ name, listing }: Tool) => ({
+  type: 'object',
+  properties: { tool: { const: name }, data: bare(listing.outputSchema), content: schemaOf(CONTENT) },
+  required: ['tool', 'data', 'content'],
+  additionalProperties: false,
+})
