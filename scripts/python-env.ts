@@ -38,6 +38,27 @@ export function pythonEnvironment(): string {
   return python
 }
 
+/**
+ * Folder with the programs of these packages from PyPI, each pinned as `name==version`, in an environment of their
+ * own; made when that is due, progress on stderr. @throws Error that says what is missing.
+ */
+export function pythonTools(requirements: readonly string[]): string {
+  const name = requirements.join('+').replaceAll('==', '-')
+  const venv = join(CACHE, name)
+  const bin = join(venv, process.platform === 'win32' ? 'Scripts' : 'bin')
+  const done = join(venv, '.complete')
+  if (existsSync(done)) return bin
+  const base = findPython()
+  mkdirSync(CACHE, { recursive: true })
+  rmSync(venv, { recursive: true, force: true })
+  process.stderr.write(`Installing ${requirements.join(' and ')} into ${venv}, once ...\n`)
+  const uv = installUv(base)
+  run(uv, ['venv', '--quiet', '--python', base, venv])
+  run(uv, ['pip', 'install', '--quiet', '--python', join(bin, 'python'), ...requirements])
+  writeFileSync(done, '')
+  return bin
+}
+
 /** uv from PyPI, in an environment of its own. */
 function installUv(base: string): string {
   const venv = join(CACHE, `uv-${UV_VERSION}`)

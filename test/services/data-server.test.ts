@@ -1,0 +1,180 @@
+/** A server with every toolset, in front of a real Trino and a fake XDP, as its users meet it. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type FakeXdp, startFakeXdp } from '../fakes/xdp.ts'
+import { HTTP_CLIENTS, stdioClients } from '../support/clients.ts'
+import { eventually } from '../support/eventually.ts'
+import { type Engine, type Running, startServer } from '../support/process.ts'
+import { missingForTrino, startTrino, type Trino } from '../support/trino.ts'
+
+const missing = missingForTrino()
+const ERROR_META = 'io.github.diffusers-mcp/error'
+const ENDLESS = 'SELECT count(*) FROM tpch.sf1000.lineitem a CROSS JOIN tpch.sf1000.lineitem b'
+
+if (missing)
+  describe('a server with every toolset', () => {
+    test.skip(`is not tested: ${missing}`, () => {})
+  })
+else {
+  let trino: Trino
+  let xdp: FakeXdp
+  let env: Record<string, string>
+  beforeAll(async () => {
+    trino = await startTrino()
+    xdp = await startFakeXdp({ trinoUrl: trino.url })
+    env = {
+      LOG_LEVEL: 'debug',
+      TRINO_URL: trino.secureUrl,
+      TRINO_USER: 'reader',
+      TRINO_PASSWORD: trino.password,
+      TRINO_CA_FILE: trino.caFile,
+      TRINO_MAX_ROWS: '100',
+      XDP_BASE_URL: xdp.baseUrl,
+      XDP_ACCESS_KEY: xdp.accessKey,
+      XDP_SECRET_KEY: xdp.secretKey,
+    }
+  })
+  afterAll(async () => {
+    await xdp?.stop()
+    await trino?.stop()
+  })
+
+  describe.each<Engine>(['node', 'deno'])('%s', (engine) => {
+    let server: Running
+    const post = async (path: string, body: unknown, init: RequestInit = {}) =>
+      await fetch(server.url + path, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+        ...init,
+      })
+    const ready = async () => {
+      const response = await fetch(`${server.url}/ready`)
+      const { dependencies } = (await response.json()) as { dependencies: Record<string, { ok: boolean }> }
+      const ok = Object.fromEntries(Object.entries(dependencies).map(([name, { ok }]) => [name, ok]))
+      return { status: response.status, ok }
+    }
+
+    beforeAll(async () => {
+      server = await startServer(engine, env)
+    })
+    afterAll(() => server?.stop())
+
+    describe.each(Object.entries({ ...HTTP_CLIENTS, ...stdioClients(engine) }))('%s', (_, connect) => {
+      test('explores and queries, directly and through XDP', async () => {
+        const client = await connect({ url: server.url, env })
+        const call = (name: string, args: Record<string, unknown>) =>
+          client.callTool({ name, arguments: args }, { timeout: 60_000 })
+        const names = (await client.listTools()).tools.map(({ name }) => name)
+        expect(names.filter((name) => /^(trino|xdp)_/.test(name)).sort()).toEqual([
+          ...['trino_describe_table', 'trino_execute_query', 'trino_list_catalogs', 'trino_list_schemas'],
+          ...['trino_list_tables', 'xdp_list_datastores'],
+        ])
+        const stores = await call('xdp_list_datastores', { size: 2, page: 22 })
+        expect(stores.structuredContent).toMatchObject({
+          datastores: [{ name: 'store-45' }],
+          pagination: { page: 22, size: 2, totalElements: 45, totalPages: 23 },
+        })
+        const query = 'SELECT orderkey, totalprice FROM tpch.tiny.orders'
+        for (const way of [{}, { dataplane: 'plane-1' }]) {
+          const { structuredContent, content, isError } = await call('trino_execute_query', { query, ...way })
+          expect(isError).toBeFalsy()
+          expect(structuredContent).toMatchObject({
+            columns: [
+              { name: 'orderkey', type: 'bigint' },
+              { name: 'totalprice', type: 'double' },
+            ],
+            row_count: 100,
+            truncated: true,
+            limit: { kind: 'rows', value: 100 },
+          })
+          expect(content[0]?.text).toMatch(/^100 rows, cut at the limit of 100 rows/)
+        }
+        const refused = await call('trino_execute_query', { query: 'DROP TABLE memory.default.t' })
+        expect(refused).toMatchObject({ isError: true, _meta: { [ERROR_META]: { code: 'forbidden' } } })
+        await client.close()
+      })
+    })
+
+    test('answers over REST', async () => {
+      const query = { query: 'SELECT name FROM nation', catalog: 'tpch', schema: 'tiny', maxRows: 2 }
+      const rows = await post('/api/trino/query', query)
+      expect(rows.status).toBe(200)
+      expect(await rows.json()).toMatchObject({ row_count: 2, truncated: true, limit: { value: 2 } })
+      const executed = await post('/api/tools/execute', {
+        tool: 'trino_list_schemas',
+        params: { catalog: 'tpch' },
+      })
+      expect(await executed.json()).toMatchObject({ tool: 'trino_list_schemas', data: { truncated: false } })
+      const stores = await fetch(`${server.url}/api/xdp/datastores?page=1&size=30&sortBy=name:desc`)
+      expect(await stores.json()).toMatchObject({ datastores: { length: 15 }, pagination: { page: 1 } })
+    })
+
+    test.each<[string, unknown, number, string]>([
+      ['a syntax error', { query: 'SELEC 1' }, 403, 'forbidden'],
+      ['an unknown table', { query: 'SELECT * FROM tpch.tiny.nope' }, 400, 'invalid_request'],
+      ['a write', { query: 'CREATE SCHEMA memory.x' }, 403, 'forbidden'],
+      ['no query', {}, 400, 'invalid_request'],
+      ['too many rows', { query: 'SELECT 1', maxRows: 101 }, 400, 'invalid_request'],
+    ])('refuses %s over REST', async (_, body, status, code) => {
+      const response = await post('/api/trino/query', body)
+      expect(response.status).toBe(status)
+      expect(response.headers.get('content-type')).toBe('application/problem+json')
+      expect(await response.json()).toMatchObject({ code })
+    })
+
+    test.each(['page=-1', 'size=0', 'size=101', 'page=one', 'sortBy=name', 'sort_by=name:asc'])(
+      'refuses datastores by %s',
+      async (query) => {
+        expect((await fetch(`${server.url}/api/xdp/datastores?${query}`)).status).toBe(400)
+      },
+    )
+
+    test('a caller that closes the connection stops the query in Trino', async () => {
+      const mark = `left_${engine}`
+      const abort = new AbortController()
+      const query = ENDLESS.replace('count(*)', `count(*) AS ${mark}`)
+      const gone = post('/api/trino/query', { query }, { signal: abort.signal })
+      gone.catch(() => {})
+      await eventually(async () => {
+        expect((await trino.queries(mark)).at(-1)).toMatchObject({ state: 'RUNNING', query })
+      }, 30_000)
+      abort.abort()
+      await eventually(async () => {
+        expect((await trino.queries(mark)).at(-1)).toMatchObject({ state: 'FAILED', error: 'USER_CANCELED' })
+      }, 20_000)
+    })
+
+    test('Trino dies half-way: that call fails, the other toolsets stay in service', async () => {
+      expect(await ready()).toEqual({
+        status: 200,
+        ok: { 'runtime:simulated': true, trino: true, xdp: true },
+      })
+      const query = ENDLESS.replace('count(*)', `count(*) AS dying_${engine}`)
+      const dying = post('/api/trino/query', { query })
+      await eventually(async () => expect(await trino.queries(`dying_${engine}`)).toHaveLength(2), 30_000)
+      await trino.kill()
+      const response = await dying
+      expect(response.status).toBe(503)
+      expect(response.headers.get('retry-after')).toMatch(/^\d+$/)
+      expect(await response.json()).toMatchObject({ code: 'runtime_unavailable' })
+      await eventually(async () => {
+        expect(await ready()).toEqual({
+          status: 200,
+          ok: { 'runtime:simulated': true, trino: false, xdp: true },
+        })
+      }, 30_000)
+      expect((await post('/api/images', { prompt: 'a fox', width: 64, height: 64 })).status).toBe(200)
+      expect((await fetch(`${server.url}/api/xdp/datastores`)).status).toBe(200)
+      await trino.restart()
+      await eventually(async () => expect((await ready()).ok.trino).toBe(true), 30_000)
+    }, 300_000)
+
+    test('the log names what failed, and holds no secret, no nextUri and no inside of Trino', () => {
+      const log = JSON.stringify(server.log)
+      expect(log).toContain('"trino failed"')
+      expect(log).not.toMatch(/v1\/statement|nextUri|failureInfo|io\.trino|Basic |Bearer /)
+      expect(log).not.toContain(trino.password)
+      expect(log).not.toContain(xdp.secretKey)
+    })
+  })
+}
