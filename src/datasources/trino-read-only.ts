@@ -47,6 +47,7 @@ export async function assertReadOnly(
       'EXPLAIN is run for queries, without options and without ANALYZE: EXPLAIN SELECT ...',
     )
   }
+  await correctSyntax(sql, run)
   throw new AppError(
     'forbidden',
     `Only statements that read are run: SELECT, WITH, VALUES, SHOW, DESCRIBE, EXPLAIN of a query. Trino found ${first.word.toUpperCase().slice(0, 40)}. ` +
@@ -70,16 +71,23 @@ async function firstWordUnlessQuery(
       const start = offsetOf(sql, { line: Number(line) - 1, column: Number(column) })
       if (sql.startsWith(word, start)) return { word, end: start + word.length }
     } else if (trino.errorName !== 'SYNTAX_ERROR') throw inOwnLines(error as AppError)
-    // What is wrong may be named by a parenthesis of ours: without it Trino speaks of the statement as it was written.
-    else
-      await run(`${VALIDATE}\n${sql}`).catch((error) => {
-        throw trinoErrorOf(error) ? inOwnLines(error) : error
-      })
+    else await correctSyntax(sql, run)
   }
   throw new AppError(
     'forbidden',
     'Trino did not say that the statement only reads, so it is not run. Write one query: SELECT ... or WITH ...',
   )
+}
+
+/**
+ * What is wrong with a statement as it was written, without our parentheses.
+ * @throws AppError `invalid_request` where Trino cannot parse it.
+ */
+async function correctSyntax(sql: string, run: (sql: string) => Promise<unknown>): Promise<void> {
+  await run(`${VALIDATE}\n${sql}`).catch((error) => {
+    if (trinoErrorOf(error)?.errorName === 'SYNTAX_ERROR') throw inOwnLines(error)
+    if (!trinoErrorOf(error)) throw error
+  })
 }
 
 function trinoErrorOf(error: unknown): TrinoError | undefined {

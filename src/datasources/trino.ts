@@ -194,6 +194,9 @@ function refusal({ status, text, retryAfter }: HttpAnswer): AppError {
       "Trino refuses this server's credentials. Whoever runs it should check TRINO_USER and TRINO_PASSWORD or TRINO_JWT.",
       { cause },
     )
+  // For example a session property that this cluster does not have; its own words, not those of a proxy's page.
+  if (status === 400 && !text.includes('<'))
+    return new AppError('invalid_request', `Trino refused the request: ${plainText(text)}`, { cause })
   if (status === 404 || status === 410)
     return new AppError(
       'runtime_unavailable',

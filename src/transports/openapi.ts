@@ -82,6 +82,10 @@ const schemaOf = (schema: z.ZodType, io: 'input' | 'output' = 'output'): Json =>
   return json
 }
 const json = (schema: Json, type = 'application/json') => ({ [type]: { schema } })
+const body = (schema: Json, example: Json) => ({
+  required: true,
+  content: { 'application/json': { schema, example } },
+})
 const answer = (description: string, content: Json, more: Json = {}) => ({ description, content, ...more })
 const ref = (name: string) => ({ $ref: `#/components/schemas/${name}` })
 
@@ -238,7 +242,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
           description:
             'One JSON-RPC 2.0 message per request, for clients of the protocol (https://modelcontextprotocol.io). ' +
             'Its methods, headers and errors are specified there, not here.',
-          requestBody: { required: true, content: json({ type: 'object' }) },
+          requestBody: body({ type: 'object' }, { jsonrpc: '2.0', id: 1, method: 'tools/list' }),
           responses: {
             200: answer('A JSON-RPC message, or a stream of them.', { ...json(ref('JsonRpc')), ...EVENTS }),
             202: { description: 'A notification was taken.' },
@@ -258,7 +262,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
           operationId: 'executeTool',
           summary: 'Call a tool by name',
           parameters: GENERATION_HEADERS.slice(1),
-          requestBody: { required: true, content: json({ oneOf: tools.map(callOf) }) },
+          requestBody: body({ oneOf: tools.map(callOf) }, { tool: 'list_image_models', params: {} }),
           responses: {
             200: answer("The tool's answer.", json({ oneOf: tools.map(resultOf) })),
             ...errors([...WITH_BODY, ...GENERATING]),
@@ -272,7 +276,12 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
           description:
             'Accept: image/png answers the picture itself, text/event-stream its progress and then the answer.',
           parameters: GENERATION_HEADERS,
-          requestBody: { required: true, content: json(schemaOf(imageRequest, 'input')) },
+          requestBody: body(schemaOf(imageRequest, 'input'), {
+            prompt: 'a lighthouse at dawn',
+            width: 512,
+            height: 512,
+            seed: 7,
+          }),
           responses: {
             200: answer('The picture is there.', { ...picture, 'image/png': {} }),
             202: answer('It is being made: Location says where to ask.', json(ref('ImageAnswer'))),
@@ -375,7 +384,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
                 summary: query.title,
                 description: query.description,
                 parameters: GENERATION_HEADERS.slice(2),
-                requestBody: { required: true, content: json(bare(query.inputSchema)) },
+                requestBody: body(bare(query.inputSchema), { query: 'SELECT 1', maxRows: 10 }),
                 responses: {
                   200: answer('Its rows.', json(bare(query.outputSchema))),
                   ...errors([...WITH_BODY, ...GENERATING]),

@@ -1,5 +1,11 @@
 /** A server with every toolset, in front of a real Trino and a fake XDP, as its users meet it. */
+import { execFile } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { pythonTools } from '../../scripts/python-env.ts'
 import { type FakeXdp, startFakeXdp } from '../fakes/xdp.ts'
 import { HTTP_CLIENTS, stdioClients } from '../support/clients.ts'
 import { eventually } from '../support/eventually.ts'
@@ -9,6 +15,12 @@ import { missingForTrino, startTrino, type Trino } from '../support/trino.ts'
 const missing = missingForTrino()
 const ERROR_META = 'io.github.diffusers-mcp/error'
 const ENDLESS = 'SELECT count(*) FROM tpch.sf1000.lineitem a CROSS JOIN tpch.sf1000.lineitem b'
+/** What schemathesis looks at in every answer; which valid requests are refused is up to models and tables. */
+const CHECKS = [
+  ...['not_a_server_error', 'status_code_conformance', 'content_type_conformance'],
+  ...['response_headers_conformance', 'response_schema_conformance', 'negative_data_rejection'],
+  'unsupported_method',
+]
 
 if (missing)
   describe('a server with every toolset', () => {
@@ -23,6 +35,10 @@ else {
     xdp = await startFakeXdp({ trinoUrl: trino.url })
     env = {
       LOG_LEVEL: 'debug',
+      // Room for as many pictures at once as somebody may ask for by way of trial.
+      RUNTIMES: JSON.stringify([
+        { name: 'drawn', kind: 'simulated', concurrency: 4, queue: 10_000, options: { msPerStep: 0 } },
+      ]),
       TRINO_URL: trino.secureUrl,
       TRINO_USER: 'reader',
       TRINO_PASSWORD: trino.password,
@@ -110,7 +126,7 @@ else {
     })
 
     test.each<[string, unknown, number, string]>([
-      ['a syntax error', { query: 'SELEC 1' }, 403, 'forbidden'],
+      ['a syntax error', { query: 'SELEC 1' }, 400, 'invalid_request'],
       ['an unknown table', { query: 'SELECT * FROM tpch.tiny.nope' }, 400, 'invalid_request'],
       ['a write', { query: 'CREATE SCHEMA memory.x' }, 403, 'forbidden'],
       ['no query', {}, 400, 'invalid_request'],
@@ -128,6 +144,32 @@ else {
         expect((await fetch(`${server.url}/api/xdp/datastores?${query}`)).status).toBe(400)
       },
     )
+
+    test('its OpenAPI document is valid, and true: random requests find no failure and no other answer', async () => {
+      const tools = pythonTools(['schemathesis==4.32.5', 'openapi-spec-validator==0.9.0'])
+      const folder = await mkdtemp(join(tmpdir(), 'openapi-'))
+      const file = join(folder, 'openapi.json')
+      const document = await (await fetch(`${server.url}/openapi.json`)).text()
+      await writeFile(file, document)
+      const operations = document.match(/"operationId":/g)?.length
+      const run = (command: string, args: string[]) =>
+        promisify(execFile)(join(tools, command), args, { cwd: folder, maxBuffer: 2 ** 26 }).catch(
+          (error) => {
+            throw new Error(`${command} found something:\n${error.stdout}\n${error.stderr}`)
+          },
+        )
+      await run('openapi-spec-validator', ['--schema', '3.1', file])
+      const { stdout } = await run('schemathesis', [
+        ...['run', `${server.url}/openapi.json`, '--phases', 'examples,coverage,fuzzing', '--no-color'],
+        ...['--checks', CHECKS.join(','), '--max-examples', '10', '--seed', '1', '--continue-on-failure'],
+        ...['--suppress-health-check', 'all', '--warnings', 'off', '--request-timeout', '120'],
+        // A caller who grants less time than the work takes is told so with 504, as the document says.
+        ...['--header', 'X-Request-Timeout: 600'],
+      ])
+      expect(stdout).toContain(`${operations} selected / ${operations} total`)
+      expect(Number(/(\d+) generated/.exec(stdout)?.[1])).toBeGreaterThan(500)
+      await rm(folder, { recursive: true })
+    }, 400_000)
 
     test('a caller that closes the connection stops the query in Trino', async () => {
       const mark = `left_${engine}`
@@ -147,7 +189,7 @@ else {
     test('Trino dies half-way: that call fails, the other toolsets stay in service', async () => {
       expect(await ready()).toEqual({
         status: 200,
-        ok: { 'runtime:simulated': true, trino: true, xdp: true },
+        ok: { 'runtime:drawn': true, trino: true, xdp: true },
       })
       const query = ENDLESS.replace('count(*)', `count(*) AS dying_${engine}`)
       const dying = post('/api/trino/query', { query })
@@ -160,7 +202,7 @@ else {
       await eventually(async () => {
         expect(await ready()).toEqual({
           status: 200,
-          ok: { 'runtime:simulated': true, trino: false, xdp: true },
+          ok: { 'runtime:drawn': true, trino: false, xdp: true },
         })
       }, 30_000)
       expect((await post('/api/images', { prompt: 'a fox', width: 64, height: 64 })).status).toBe(200)

@@ -86,8 +86,6 @@ const DISGUISES = [
   '/* 🦊 */ EXPLAIN ANALYZE INSERT INTO memory.default.kept VALUES 2',
   'EXPLAIN EXPLAIN ANALYZE INSERT INTO memory.default.kept VALUES 2',
   'EXPLAIN (TYPE VALIDATE) INSERT INTO memory.default.kept VALUES 2',
-  'SHOWER',
-  'TABLE memory.default.kept INSERT',
   'WITH x AS (SELECT 1) INSERT INTO memory.default.kept SELECT * FROM x',
   'WITH FUNCTION f() RETURNS int RETURN 1 SELECT f()',
   'SELECT * FROM TABLE(system.builtin.sequence(1, 3))',
@@ -351,6 +349,7 @@ else {
         /line 1:8: Column 'nope' cannot be resolved/,
       ],
       ['an unknown catalog', 'SELECT * FROM nope.a.b', /line 1:15: Catalog 'nope' not found/],
+      ['a word that begins no statement', 'SELEC 1', /line 1:1: mismatched input 'SELEC'.*SYNTAX_ERROR/],
       ['explaining', '/* 1 */ EXPLAIN SELECT nope', /line 1:24: Column 'nope' cannot be resolved/],
       [
         'found while it runs',
@@ -386,7 +385,10 @@ else {
       expect(await kept()).toEqual([[1]])
     })
 
-    test('no refused statement reached Trino other than to be validated', async () => {
+    test('no refused statement reached Trino other than to be validated, and none left a trace', async () => {
+      expect(await trino.admin('SHOW TABLES FROM memory.default')).toEqual([['kept']])
+      expect(await trino.admin('SHOW SCHEMAS FROM memory')).toEqual([['default'], ['information_schema']])
+      expect(await trino.admin('SHOW COLUMNS FROM memory.default.kept')).toEqual([['a', 'bigint', '', '']])
       const seen = await trino.queries('memory.default.kept')
       expect(seen.length).toBeGreaterThan(20)
       for (const { query } of seen) expect(query).toMatch(/^EXPLAIN \(TYPE VALIDATE\) /)
@@ -502,6 +504,22 @@ else {
         expect(await kept()).toEqual([[1]])
       },
     )
+
+    test('names are found in any case, as Trino keeps them', async () => {
+      const args = { catalog: 'TPCH', schema: 'Tiny' }
+      const { structured } = await call('trino_list_tables', args)
+      expect(structured.tables).toContainEqual({ schema: 'tiny', table: 'nation' })
+      expect(
+        (await call('trino_describe_table', { ...args, table: 'NATION' })).structured.columns,
+      ).toHaveLength(4)
+    })
+
+    test('a default schema needs its catalog', async () => {
+      await expect(query('SELECT 1', { schema: 'tiny' })).rejects.toMatchObject({
+        code: 'invalid_request',
+        message: expect.stringContaining('without catalog'),
+      })
+    })
 
     test('a table of such a name is found, listed and described', async () => {
       const table = 'we"ird.na;me--\n/*x*/'

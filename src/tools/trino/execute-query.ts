@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { AppError } from '../../errors.ts'
 import { defineTool } from '../tool.ts'
 import { dataplaneArgument, type TrinoAccess } from './access.ts'
 import { cutAnswer, describeCut, tableText } from './answer.ts'
@@ -53,7 +54,9 @@ export function executeQuery(access: TrinoAccess) {
       catalog: sessionName
         .optional()
         .describe('Where unqualified schemas are looked up. Not with dataplane.'),
-      schema: sessionName.optional().describe('Where unqualified tables are looked up. Not with dataplane.'),
+      schema: sessionName
+        .optional()
+        .describe('Where unqualified tables are looked up; needs catalog. Not with dataplane.'),
       maxRows: z
         .int()
         .min(1)
@@ -64,6 +67,11 @@ export function executeQuery(access: TrinoAccess) {
     output: queryAnswer,
     slow: true,
     async run({ query, ...asked }, context) {
+      if (asked.schema !== undefined && asked.catalog === undefined)
+        throw new AppError(
+          'invalid_request',
+          'schema is given without catalog: give both, or write full names.',
+        )
       const result = await access.runAsked(withoutSemicolon(query), asked, context)
       const { columns, rows, queryId, updateType, updateCount } = result
       const used = { ...limits, maxRows: asked.maxRows }

@@ -10,7 +10,10 @@ export const nameArgument = (what: string) =>
     .refine((name) => name.isWellFormed() && !name.includes('\0'), 'must be Unicode text without NUL')
     .describe(what)
 
-/** Names joined by dots, each quoted, so that nothing in them is anything but a name. */
+/**
+ * Names joined by dots, each quoted, so that nothing in them is anything but a name. In lower case, as Trino keeps all
+ * names: of schemas and tables it makes that itself, over a catalog in capitals it fails with an internal error.
+ */
 export function quoteNames(...names: readonly string[]): string {
-  return names.map((name) => `"${name.replaceAll('"', '""')}"`).join('.')
+  return names.map((name) => `"${name.toLowerCase().replaceAll('"', '""')}"`).join('.')
 }

@@ -31,7 +31,7 @@ export function listTables(access: TrinoAccess) {
           : `SHOW TABLES FROM ${quoteNames(catalog, schema)}`
       const result = await access.run(sql, { dataplane }, context)
       const tables = result.rows.map((row) => ({
-        schema: schema ?? String(row[0]),
+        schema: schema?.toLowerCase() ?? String(row[0]),
         table: String(row.at(-1)),
       }))
       const structured = { tables, ...describeCut(result, access.limits) }
