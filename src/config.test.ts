@@ -234,3 +234,59 @@ describe('the table', () => {
     for (const name of Object.keys(SETTINGS)) expect(help).toContain(`  ${name}\n`)
   })
 })
+
+describe('Trino', () => {
+  const TRINO = { TRINO_URL: 'https://trino.example.com/', TRINO_USER: 'reader' }
+  const of = (env: Record<string, string>) => loadConfig({ ...TRINO, ...env }).trino
+
+  test('is off without an address, and reads only unless it is told otherwise', () => {
+    expect(loadConfig({}).trino).toEqual({
+      cluster: undefined,
+      timeoutMs: 40_000,
+      maxRows: 1000,
+      maxBytes: 262_144,
+      allowWrites: false,
+    })
+    expect(of({})).toMatchObject({ cluster: { url: 'https://trino.example.com', user: 'reader' } })
+    expect(of({ TRINO_ALLOW_WRITES: 'true' }).allowWrites).toBe(true)
+    expect(of({ TRINO_PASSWORD: 'secret' }).cluster?.password?.read()).toBe('secret')
+  })
+
+  test.each<[string, Record<string, string>, RegExp]>([
+    ['nobody asks', { TRINO_USER: '' }, /TRINO_USER: is needed with TRINO_URL/],
+    [
+      'a password without a user',
+      { TRINO_USER: '', TRINO_PASSWORD: 'p' },
+      /TRINO_USER: is needed with TRINO_PASSWORD/,
+    ],
+    ['two ways in', { TRINO_PASSWORD: 'p', TRINO_JWT: 'j' }, /TRINO_PASSWORD: contradicts TRINO_JWT/],
+    [
+      'a password in the clear',
+      { TRINO_URL: 'http://trino', TRINO_PASSWORD: 'p' },
+      /TRINO_URL: must be https/,
+    ],
+    ['a token in the clear', { TRINO_URL: 'http://trino', TRINO_JWT: 'j' }, /TRINO_URL: must be https/],
+    ['no such certificates', { TRINO_CA_FILE: '/nonexistent' }, /TRINO_CA_FILE: must be a readable file/],
+    ['a user without an address', { TRINO_URL: '' }, /TRINO_USER: is of no use without TRINO_URL/],
+    [
+      'neither yes nor no',
+      { TRINO_ALLOW_WRITES: 'yes' },
+      /TRINO_ALLOW_WRITES: got "yes"; allowed: false \| true/,
+    ],
+  ])('%s: refused', (_, env, message) => {
+    expect(problemsOf({ ...TRINO, ...env })).toMatch(message)
+  })
+})
+
+describe('XDP', () => {
+  const XDP = { XDP_BASE_URL: 'https://xdp/api', XDP_ACCESS_KEY: 'key', XDP_SECRET_KEY: 'secret' }
+
+  test('takes an address and two keys', () => {
+    expect(loadConfig({}).xdp).toBeUndefined()
+    expect(loadConfig(XDP).xdp).toMatchObject({ baseUrl: 'https://xdp/api', timeoutMs: 30_000 })
+  })
+
+  test.each(Object.keys(XDP))('names %s when only that is missing', (name) => {
+    expect(problemsOf({ ...XDP, [name]: '' })).toMatch(new RegExp(`has a problem:\\n  ${name}: is needed`))
+  })
+})

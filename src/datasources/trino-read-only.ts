@@ -80,13 +80,13 @@ async function firstWordUnlessQuery(
 }
 
 /**
- * What is wrong with a statement as it was written, without our parentheses.
- * @throws AppError `invalid_request` where Trino cannot parse it.
+ * Says what is wrong with a statement as it was written, without our parentheses, where its syntax is; any other
+ * failure does not matter to a statement that is refused.
+ * @throws AppError `invalid_request`
  */
 async function correctSyntax(sql: string, run: (sql: string) => Promise<unknown>): Promise<void> {
   await run(`${VALIDATE}\n${sql}`).catch((error) => {
     if (trinoErrorOf(error)?.errorName === 'SYNTAX_ERROR') throw inOwnLines(error)
-    if (!trinoErrorOf(error)) throw error
   })
 }
 

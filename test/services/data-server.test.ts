@@ -48,7 +48,8 @@ else {
       XDP_ACCESS_KEY: xdp.accessKey,
       XDP_SECRET_KEY: xdp.secretKey,
     }
-  })
+    // The first run on a machine fetches Trino.
+  }, 900_000)
   afterAll(async () => {
     await xdp?.stop()
     await trino?.stop()

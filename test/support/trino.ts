@@ -18,6 +18,8 @@ const JAVA_VERSION = 25
 const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'diffusers-mcp')
 /** How long a start may take, in milliseconds: 10-26 s on two busy cores. */
 const START_MS = 240_000
+/** What docs/trino.md recommends. */
+const RULES = new URL('../../docs/trino-rules.json', import.meta.url)
 const SOURCES = fileURLToPath(new URL('./trino', import.meta.url))
 const MAVEN_DEPENDENCY_PLUGIN = 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1'
 
@@ -88,7 +90,7 @@ export function missingForTrino(): string | undefined {
 
 /**
  * Starts a server with the catalogs `tpch` and `memory`, and the users `admin` (may do everything) and `reader` (may
- * read, under the rules of trino/rules.json). The first start on a machine installs it, progress on stderr.
+ * read, under docs/trino-rules.json). The first start on a machine installs it, progress on stderr.
  * @throws Error when it cannot be installed, ends, or does not answer in time.
  */
 export async function startTrino(): Promise<Trino> {
@@ -109,7 +111,7 @@ export async function startTrino(): Promise<Trino> {
     'catalog/memory.properties': 'connector.name=memory',
     'log.properties': 'io.trino=WARN',
     'access-control.properties': 'access-control.name=file\nsecurity.config-file=etc/rules.json',
-    'rules.json': readFileSync(join(SOURCES, 'rules.json'), 'utf8'),
+    'rules.json': readFileSync(RULES, 'utf8'),
     'password-authenticator.properties': `password-authenticator.name=one-password\none-password.value=${password}`,
     'jwt.pub': keys.publicKey.export({ type: 'spki', format: 'pem' }).toString(),
     'config.properties': [
@@ -304,7 +306,7 @@ function copyDependencies(java: string, { artifact, to }: { artifact: string; to
   )
 }
 
-/** Compiles one of the Java files beside the rules into a jar. */
+/** Compiles one of the Java files beside this into a jar. */
 function compile(
   java: string,
   lib: string,

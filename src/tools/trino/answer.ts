@@ -5,7 +5,7 @@ import { plainText } from '../../errors.ts'
 import type { ContentBlock } from '../tool.ts'
 
 /** The table is for reading; the structured answer has all rows and whole values. */
-const TABLE_ROWS = 20
+const TABLE_ROWS = 50
 const CELL_CHARACTERS = 60
 
 /** Of every answer that a limit may have cut. */
