@@ -144,6 +144,13 @@ else {
   let call: Call
   const query = async (sql: string, more: Record<string, unknown> = {}, by: Call = call) =>
     (await by('trino_execute_query', { query: sql, ...more })).structured
+  /** All that the memory catalog holds. */
+  const held = async () => [
+    await trino.admin('SHOW SCHEMAS FROM memory'),
+    await trino.admin('SHOW TABLES FROM memory.default'),
+    await trino.admin('SHOW COLUMNS FROM memory.default.kept'),
+  ]
+  let heldBefore: unknown[][][]
   const kept = () => trino.admin('SELECT a FROM memory.default.kept')
 
   beforeAll(async () => {
@@ -151,6 +158,7 @@ else {
     else trino = own = await startTrino()
     call = toolsFor()
     await trino.admin("CREATE TABLE IF NOT EXISTS memory.default.kept AS SELECT BIGINT '1' a")
+    heldBefore = await held()
   }, INSTALL_MS)
   afterAll(async () => {
     await Promise.all(closing.map((close) => close()))
@@ -388,9 +396,7 @@ else {
     })
 
     test('no refused statement reached Trino other than to be validated, and none left a trace', async () => {
-      expect(await trino.admin('SHOW TABLES FROM memory.default')).toEqual([['kept']])
-      expect(await trino.admin('SHOW SCHEMAS FROM memory')).toEqual([['default'], ['information_schema']])
-      expect(await trino.admin('SHOW COLUMNS FROM memory.default.kept')).toEqual([['a', 'bigint', '', '']])
+      expect(await held()).toEqual(heldBefore)
       const seen = await trino.queries('memory.default.kept')
       expect(seen.length).toBeGreaterThan(20)
       for (const { query } of seen) expect(query).toMatch(/^EXPLAIN \(TYPE VALIDATE\) /)
