@@ -18,11 +18,13 @@ import { givenTrino, missingForTrino, startTrino, type TestTrino, type Trino } f
 
 const given = givenTrino()
 const missing = given ? undefined : missingForTrino()
+/** Marks the statements of this run: a server that is given may list those of earlier ones. */
+const RUN = `run_${Date.now().toString(36)}`
 /** The first run on a machine fetches Trino. */
 const INSTALL_MS = 900_000
 /** A statement that runs until somebody stops it. `mark` finds it again in Trino's list. */
 const endless = (mark: string) =>
-  `SELECT count(*) AS ${mark} FROM tpch.sf1000.lineitem a CROSS JOIN tpch.sf1000.lineitem b`
+  `SELECT count(*) AS ${mark}_${RUN} FROM tpch.sf1000.lineitem a CROSS JOIN tpch.sf1000.lineitem b`
 /** What the memory catalog can do, so that a refusal is not the catalog's. */
 const WRITES = [
   'CREATE TABLE memory.default.made AS SELECT 1 a',
@@ -151,6 +153,7 @@ else {
     await trino.admin('SHOW COLUMNS FROM memory.default.kept'),
   ]
   let heldBefore: unknown[][][]
+  let seenBefore: Set<string>
   const kept = () => trino.admin('SELECT a FROM memory.default.kept')
 
   beforeAll(async () => {
@@ -159,6 +162,7 @@ else {
     call = toolsFor()
     await trino.admin("CREATE TABLE IF NOT EXISTS memory.default.kept AS SELECT BIGINT '1' a")
     heldBefore = await held()
+    seenBefore = new Set((await trino.queries('memory.default.kept')).map(({ id }) => id))
   }, INSTALL_MS)
   afterAll(async () => {
     await Promise.all(closing.map((close) => close()))
@@ -243,7 +247,7 @@ else {
 
   describe('limits', () => {
     test('60,175 rows are cut at the limit, which the answer states; the query ends in Trino', async () => {
-      const sql = 'SELECT orderkey, comment AS limit_of_rows FROM tpch.tiny.lineitem'
+      const sql = `SELECT orderkey, comment AS ${RUN} FROM tpch.tiny.lineitem LIMIT 60175`
       const { structured, content } = await call('trino_execute_query', { query: sql })
       expect(structured).toMatchObject({
         row_count: 1000,
@@ -255,7 +259,7 @@ else {
         text: expect.stringMatching(/^1000 rows, cut at the limit of 1000 rows/),
       })
       await eventually(async () => {
-        const states = (await trino.queries('limit_of_rows')).map(({ state }) => state)
+        const states = (await trino.queries(sql)).map(({ state }) => state)
         expect(states).toEqual(['FINISHED', expect.stringMatching(/FINISHED|FAILED/)])
       })
     })
@@ -296,7 +300,7 @@ else {
         message: expect.stringContaining('TRINO_QUERY_TIMEOUT_MS'),
       })
       await eventually(async () => {
-        const [, run] = await trino.queries('over_time')
+        const [, run] = await trino.queries(`over_time_${RUN}`)
         expect(run).toMatchObject({
           state: 'FAILED',
           error: expect.stringMatching(/USER_CANCELED|EXCEEDED_TIME_LIMIT/),
@@ -317,14 +321,14 @@ else {
       const gone = call('trino_execute_query', { query: endless('cancelled_one') }, abort.signal)
       gone.catch(() => {})
       await eventually(async () => {
-        expect(await trino.queries('cancelled_one')).toContainEqual(
+        expect(await trino.queries(`cancelled_one_${RUN}`)).toContainEqual(
           expect.objectContaining({ state: 'RUNNING', query: endless('cancelled_one') }),
         )
       }, 20_000)
       abort.abort(new Error('the caller left'))
       await expect(gone).rejects.toThrow('the caller left')
       await eventually(async () => {
-        expect((await trino.queries('cancelled_one')).at(-1)).toMatchObject({
+        expect((await trino.queries(`cancelled_one_${RUN}`)).at(-1)).toMatchObject({
           state: 'FAILED',
           error: 'USER_CANCELED',
         })
@@ -339,7 +343,7 @@ else {
         ).rejects.toThrow()
       }
       await eventually(async () => {
-        const states = (await trino.queries('cancelled_early')).map(({ state }) => state)
+        const states = (await trino.queries(`cancelled_early_${RUN}`)).map(({ state }) => state)
         expect(states.filter((state) => state !== 'FINISHED' && state !== 'FAILED')).toEqual([])
       })
     })
@@ -397,7 +401,7 @@ else {
 
     test('no refused statement reached Trino other than to be validated, and none left a trace', async () => {
       expect(await held()).toEqual(heldBefore)
-      const seen = await trino.queries('memory.default.kept')
+      const seen = (await trino.queries('memory.default.kept')).filter(({ id }) => !seenBefore.has(id))
       expect(seen.length).toBeGreaterThan(20)
       for (const { query } of seen) expect(query).toMatch(/^EXPLAIN \(TYPE VALIDATE\) /)
     })
@@ -503,7 +507,7 @@ else {
     ]
 
     // Numbered, so that each is found in Trino's list.
-    test.each(NAMES.map((name, index) => `${name}${index}${name}`))(
+    test.each(NAMES.map((name, index) => `${name}${RUN}.${index}${name}`))(
       '%j is nothing but a name',
       async (name) => {
         const quoted = `"${name.toLowerCase().replaceAll('"', '""')}"`
@@ -715,7 +719,7 @@ else {
     test('in the middle of a query is unavailable, and serves again when it is back', async () => {
       const running = query(endless('orphaned'))
       running.catch(() => {})
-      await eventually(async () => expect((await trino.queries('orphaned')).length).toBe(2), 20_000)
+      await eventually(async () => expect((await trino.queries(`orphaned_${RUN}`)).length).toBe(2), 20_000)
       await own.kill()
       await expect(running).rejects.toMatchObject({ code: 'runtime_unavailable' })
       await expect(query('SELECT 1')).rejects.toMatchObject({ code: 'runtime_unavailable' })
