@@ -246,6 +246,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
           responses: {
             200: answer('A JSON-RPC message, or a stream of them.', { ...json(ref('JsonRpc')), ...EVENTS }),
             202: { description: 'A notification was taken.' },
+            406: answer('Accept must name application/json and text/event-stream.', json(ref('JsonRpc'))),
             ...errors([...WITH_BODY, 'not_found'], 'application/json', ref('JsonRpc')),
           },
         },

@@ -15,11 +15,10 @@ import { missingForTrino, startTrino, type Trino } from '../support/trino.ts'
 const missing = missingForTrino()
 const ERROR_META = 'io.github.diffusers-mcp/error'
 const ENDLESS = 'SELECT count(*) FROM tpch.sf1000.lineitem a CROSS JOIN tpch.sf1000.lineitem b'
-/** What schemathesis looks at in every answer; which valid requests are refused is up to models and tables. */
+/** What schemathesis looks at in every answer. Which requests are refused, other tests say: headers may be any. */
 const CHECKS = [
   ...['not_a_server_error', 'status_code_conformance', 'content_type_conformance'],
-  ...['response_headers_conformance', 'response_schema_conformance', 'negative_data_rejection'],
-  'unsupported_method',
+  ...['response_headers_conformance', 'response_schema_conformance', 'unsupported_method'],
 ]
 
 if (missing)
@@ -35,6 +34,7 @@ else {
     xdp = await startFakeXdp({ trinoUrl: trino.url })
     env = {
       LOG_LEVEL: 'debug',
+      RATE_LIMIT_PER_MINUTE: '0',
       // Room for as many pictures at once as somebody may ask for by way of trial.
       RUNTIMES: JSON.stringify([
         { name: 'drawn', kind: 'simulated', concurrency: 4, queue: 10_000, options: { msPerStep: 0 } },
@@ -161,7 +161,8 @@ else {
         )
       await run('openapi-spec-validator', ['--schema', '3.1', file])
       const { stdout } = await run('schemathesis', [
-        ...['run', `${server.url}/openapi.json`, '--phases', 'examples,coverage,fuzzing', '--no-color'],
+        // From the file: it leaves out the route that it has the document from.
+        ...['run', file, '--url', server.url, '--phases', 'examples,coverage,fuzzing', '--no-color'],
         ...['--checks', CHECKS.join(','), '--max-examples', '10', '--seed', '1', '--continue-on-failure'],
         ...['--suppress-health-check', 'all', '--warnings', 'off', '--request-timeout', '120'],
         // A caller who grants less time than the work takes is told so with 504, as the document says.
