@@ -66,3 +66,31 @@ describe.each<[string, Record<string, string>]>([
     expect(document.paths['/health']?.get?.security).toEqual([])
   })
 })
+
+test('the data routes ask for the scope data:read', async () => {
+  const tokens = [
+    { name: 'painter', token: 'a-token-for-pictures', scopes: ['image:generate', 'image:read'] },
+    { name: 'analyst', token: 'a-token-for-data-only', scopes: ['data:read'] },
+  ]
+  const env = { ...DATA, AUTH_TOKENS: JSON.stringify(tokens) }
+  const parts = await createParts({ config: loadConfig(env), log: pino({ level: 'silent' }) })
+  const statusOf = async (method: string, path: string, token: string) => {
+    const headers = { host: '127.0.0.1:8080', authorization: `Bearer ${token}` }
+    const body = method === 'POST' ? { body: '{}' } : {}
+    const response = await parts.app.request(`http://127.0.0.1:8080${path}`, {
+      method,
+      headers: { ...headers, 'content-type': 'application/json' },
+      ...body,
+    })
+    return response.status
+  }
+  for (const [method, path] of [
+    ['POST', '/api/trino/query'],
+    ['GET', '/api/xdp/datastores?size=0'],
+  ] as const) {
+    expect(await statusOf(method, path, 'a-token-for-pictures')).toBe(403)
+    // Past the scope, the arguments are looked at.
+    expect(await statusOf(method, path, 'a-token-for-data-only')).toBe(400)
+  }
+  await parts.close()
+})
