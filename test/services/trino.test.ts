@@ -377,7 +377,7 @@ else {
     })
   })
 
-  describe('reading only', () => {
+  describe('read-only SQL guards that look at the first word (GHSA-65hm-pwj5-73pw)', () => {
     const refused = (sql: string, by: Call) =>
       expect(query(sql, {}, by)).rejects.toMatchObject({
         code: expect.stringMatching(/^(forbidden|invalid_request)$/),
