@@ -24,9 +24,11 @@ import { healthRoutes, metricsRoutes } from './transports/operations.ts'
 import { peerAddress } from './transports/peer.ts'
 import type { Readiness } from './transports/readiness.ts'
 import { type RestParts, restRoutes } from './transports/rest.ts'
+import { authorizationOfProtocols, type WebSockets } from './transports/websocket.ts'
 
 export interface AppParts extends RestParts {
   readonly mcp: McpEndpoint
+  readonly webSockets: WebSockets
   readonly readiness: Readiness
   readonly authenticate: Authenticate
   readonly rateLimit: RateLimit
@@ -77,7 +79,7 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
     c.header('X-Request-Id', c.var.requestId)
     c.header('X-Content-Type-Options', 'nosniff')
     await next()
-    const { status } = c.res
+    const status = c.var.upgraded ? 101 : c.res.status
     const seconds = (performance.now() - started) / 1000
     const route = routePath(c, -1)
     // Deno hands on whatever word a client makes up, and each would be a time series.
@@ -140,7 +142,8 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
         'unauthenticated',
         'A token in the URL is refused, and should be replaced: send the header "Authorization: Bearer <token>".',
       )
-    return await authenticate(c.req.header('authorization'))
+    const inProtocols = c.req.path === '/ws' ? c.req.header('sec-websocket-protocol') : undefined
+    return await authenticate(c.req.header('authorization') ?? authorizationOfProtocols(inProtocols))
   }
 
   for (const path of ['', '/mcp'] as const)
@@ -156,6 +159,7 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
     const { caller, requestId } = c.var
     return await parts.mcp.fetch(c.req.raw, { body, caller, requestId })
   })
+  app.get('/ws', (c) => parts.webSockets.accept(c))
   app.route('/', healthRoutes(parts))
   if (parts.serveMetrics) app.route('/', metricsRoutes(metrics))
   app.route('/', restRoutes(parts))

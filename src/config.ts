@@ -155,6 +155,27 @@ export const SETTINGS = {
   MAX_BODY_BYTES: setting(wholeNumber(1024, 2 ** 26), 'Largest request body, in bytes.', {
     default: '65536',
   }),
+  WS_PING_MS: setting(
+    wholeNumber(1000, DAY_S * 1000),
+    'How often a WebSocket is pinged, in milliseconds; a peer that has not answered by the next one is dropped.',
+    { default: '30000' },
+  ),
+  WS_IDLE_MS: setting(
+    wholeNumber(1000, DAY_S * 1000),
+    'A WebSocket without a message or a call for this long is closed (1001), in milliseconds.',
+    { default: '1800000' },
+  ),
+  WS_MAX_MESSAGE_BYTES: setting(
+    wholeNumber(1024, 2 ** 26),
+    'Largest message over a WebSocket, in bytes; a larger one closes it (1009).',
+    { default: '65536' },
+  ),
+  WS_MAX_CALLS: setting(wholeNumber(1, 10_000), 'Calls in flight per WebSocket.', { default: '16' }),
+  WS_MAX_BUFFERED_BYTES: setting(
+    wholeNumber(65_536, 2 ** 30),
+    'What one WebSocket that reads slowly can make the server hold, in bytes; beyond it is closed (1013).',
+    { default: '16777216' },
+  ),
   LOG_LEVEL: setting(
     choice('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'),
     'How much is logged (JSON lines). Prompts appear at debug only.',
@@ -380,6 +401,13 @@ export interface Config {
   /** 0: no limit. */
   readonly rateLimitPerMinute: number
   readonly maxBodyBytes: number
+  readonly webSocket: {
+    readonly pingMs: number
+    readonly idleMs: number
+    readonly maxMessageBytes: number
+    readonly maxCalls: number
+    readonly maxBufferedBytes: number
+  }
   readonly logLevel: Raw['LOG_LEVEL']
   readonly targets: readonly TargetDefinition[]
   /** Where the single runtime lives in Kubernetes, for diagnostics. */
@@ -548,6 +576,13 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     auth,
     rateLimitPerMinute: value.RATE_LIMIT_PER_MINUTE,
     maxBodyBytes: value.MAX_BODY_BYTES,
+    webSocket: {
+      pingMs: value.WS_PING_MS,
+      idleMs: value.WS_IDLE_MS,
+      maxMessageBytes: value.WS_MAX_MESSAGE_BYTES,
+      maxCalls: value.WS_MAX_CALLS,
+      maxBufferedBytes: value.WS_MAX_BUFFERED_BYTES,
+    },
     logLevel: value.LOG_LEVEL,
     targets,
     runtimeService: value.DIFFUSERS_RUNTIME_SERVICE

@@ -2,6 +2,7 @@
 import { createParts } from './parts.ts'
 import { configOrExit, exitWith, onStopSignal } from './start.ts'
 import { createLogger } from './telemetry/log.ts'
+import { withWebSockets } from './transports/websocket.deno.ts'
 
 const config = configOrExit({ args: Deno.args })
 const log = createLogger({ level: config.logLevel })
@@ -16,7 +17,7 @@ const listen = (handler: Handler, port: number) => {
   }
 }
 
-const server = listen(parts.app.fetch, config.port)
+const server = listen(withWebSockets({ fetch: parts.app.fetch, webSockets: parts.webSockets }), config.port)
 const servers = [server]
 if (config.metricsPort !== undefined) servers.push(listen(parts.metricsApp.fetch, config.metricsPort))
 parts.listening({ port: server.addr.port })

@@ -1,9 +1,11 @@
 /** The server on Node. */
+import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { serve } from '@hono/node-server'
 import { createParts } from './parts.ts'
 import { configOrExit, exitWith, onStopSignal } from './start.ts'
 import { createLogger } from './telemetry/log.ts'
+import { attachWebSockets, UPGRADES } from './transports/websocket.node.ts'
 
 const config = configOrExit({ args: process.argv.slice(2) })
 const log = createLogger({ level: config.logLevel })
@@ -11,13 +13,16 @@ const parts = await createParts({ config, log }).catch((error) => exitWith(error
 
 const listen = (fetch: Parameters<typeof serve>[0]['fetch'], port: number) =>
   new Promise<ReturnType<typeof serve>>((resolve, reject) => {
-    const server = serve({ fetch, hostname: config.host, port }, () => resolve(server))
+    const server = serve({ fetch, hostname: config.host, port, serverOptions: UPGRADES }, () =>
+      resolve(server),
+    )
     server.on('error', reject)
   }).catch((error) =>
     exitWith(`Cannot listen on ${config.host}:${port}: ${error.message}. Set HOST or PORT.`),
   )
 
 const server = await listen(parts.app.fetch, config.port)
+attachWebSockets({ server: server as Server, fetch: parts.app.fetch, webSockets: parts.webSockets })
 const servers = [server]
 if (config.metricsPort !== undefined) servers.push(await listen(parts.metricsApp.fetch, config.metricsPort))
 parts.listening({ port: (server.address() as AddressInfo).port })

@@ -33,9 +33,10 @@ import { listCatalogs } from './tools/trino/list-catalogs.ts'
 import { listSchemas } from './tools/trino/list-schemas.ts'
 import { listTables } from './tools/trino/list-tables.ts'
 import { listDatastores } from './tools/xdp/list-datastores.ts'
-import { createMcpEndpoint } from './transports/mcp.ts'
+import { createMcpEndpoint, createMcpServerFactory } from './transports/mcp.ts'
 import { metricsRoutes } from './transports/operations.ts'
 import { createReadiness } from './transports/readiness.ts'
+import { createWebSockets } from './transports/websocket.ts'
 
 export const VERSION: string = packageJson.version
 
@@ -95,13 +96,24 @@ export async function createParts({ config, log }: { config: Config; log: Logger
   })
   const mcpParts = { ...answer, toolCaller, ttlSeconds: settings.ttlSeconds, version: VERSION, log }
   const mcp = createMcpEndpoint(mcpParts)
+  const authenticate = createAuthenticate({ ...config.auth, log })
+  const rateLimit = createRateLimit({ perMinute: config.rateLimitPerMinute })
+  const webSockets = createWebSockets({
+    serverFactory: createMcpServerFactory(mcpParts),
+    toolCaller,
+    authenticate,
+    rateLimit,
+    limits: config.webSocket,
+    log,
+  })
   const app = createApp({
     ...answer,
     toolCaller,
     mcp,
+    webSockets,
     readiness,
-    authenticate: createAuthenticate({ ...config.auth, log }),
-    rateLimit: createRateLimit({ perMinute: config.rateLimitPerMinute }),
+    authenticate,
+    rateLimit,
     issuer: config.auth.jwt?.issuer,
     publicUrl: () => publicUrl,
     tokenNeeded: Object.values(config.auth).some((means) => means !== undefined),
@@ -116,6 +128,7 @@ export async function createParts({ config, log }: { config: Config; log: Logger
 
   return {
     app,
+    webSockets,
     metricsApp: metricsRoutes(metrics),
     mcpParts,
     /** The listener is there: links and readiness may say so. */
@@ -142,10 +155,12 @@ export async function createParts({ config, log }: { config: Config; log: Logger
       log.info({ event: 'draining', delay_ms: config.drainDelayMs, at_most_ms: config.drainMs })
       readiness.set('draining')
       await new Promise((resolve) => setTimeout(resolve, config.drainDelayMs))
-      await jobs.drain({ timeoutMs: config.drainMs })
+      const timeoutMs = config.drainMs
+      await Promise.all([webSockets.drain({ timeoutMs }), jobs.drain({ timeoutMs })])
     },
     async close() {
       stopSweep()
+      await webSockets.close()
       await mcp.close()
       await jobs.close()
       await Promise.all(targets.map(({ runtime }) => runtime.close()))

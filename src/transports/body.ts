@@ -1,4 +1,4 @@
-/** Reading a request's JSON body, bounded in bytes and in depth before anything is parsed. */
+/** Reading JSON from outside, bounded in bytes and in depth before anything is parsed. */
 import { AppError, quote } from '../errors.ts'
 
 /** Deeper nesting serves no request of this server; parsing it would only burn CPU. */
@@ -16,18 +16,22 @@ export async function readJson(request: Request, { maxBytes }: { maxBytes: numbe
       'unsupported_media_type',
       `Content-Type must be application/json (got ${quote(type ?? 'none')}).`,
     )
-  const text = new TextDecoder().decode(await readBytes(request, maxBytes))
+  return parseJson(new TextDecoder().decode(await readBytes(request, maxBytes)))
+}
+
+/** A parsed message. @throws AppError `invalid_request` (no JSON, nested too deeply). */
+export function parseJson(text: string): unknown {
   if (isDeeperThan(text, MAX_DEPTH))
     throw new AppError(
       'invalid_request',
-      `The body nests deeper than ${MAX_DEPTH} levels; no request needs that.`,
+      `The message nests deeper than ${MAX_DEPTH} levels; no request needs that.`,
     )
   try {
     return JSON.parse(text)
   } catch (error) {
     throw new AppError(
       'invalid_request',
-      `The body is not valid JSON: ${(error as Error).message.slice(0, 120)}.`,
+      `The message is not valid JSON: ${(error as Error).message.slice(0, 120)}.`,
     )
   }
 }

@@ -8,5 +8,7 @@ export type AppEnv = {
     caller: Caller
     /** The picture that a signed link, verified, gives away. */
     linkedImage?: string
+    /** True where the answer is a WebSocket's handshake, which the engine writes. */
+    upgraded?: boolean
   }
 }

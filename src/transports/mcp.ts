@@ -149,7 +149,7 @@ export function createMcpEndpoint(parts: McpParts): McpEndpoint {
       if (scope) requireScope(caller, scope)
       // The header must agree with the body in the current era, else the handler refuses the request.
       const slow = parts.toolCaller.tools.get(request.headers.get('mcp-name') ?? '')?.slow ?? false
-      const authInfo: AuthInfo = { token: '', clientId: caller.id, scopes: [], extra: { caller, requestId } }
+      const authInfo = authInfoOf({ caller, requestId })
       return await (slow ? streamed : plain).fetch(request, { parsedBody: body, authInfo })
     },
     async close() {
@@ -158,10 +158,15 @@ export function createMcpEndpoint(parts: McpParts): McpEndpoint {
   }
 }
 
-/** What the HTTP endpoint knows of a request, on its way through the SDK. */
+/** What a transport knows of a request or connection, on its way through the SDK. */
 interface Asking {
   readonly caller: Caller
   readonly requestId?: string
+}
+
+/** How a transport tells the factory's server who asks. */
+export function authInfoOf(extra: Required<Asking>): AuthInfo {
+  return { token: '', clientId: extra.caller.id, scopes: [], extra: { ...extra } }
 }
 
 const DEADLINE = `${META}/deadlineMs`

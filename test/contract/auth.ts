@@ -31,7 +31,13 @@ const METADATA = [
   'GET /.well-known/oauth-protected-resource/mcp',
 ]
 /** Routes that need no scope themselves: the tools and methods that they lead to do. */
-const BY_TOOL = ['POST /mcp', 'POST /api/tools/list', 'POST /api/tools/execute', 'GET /openapi.json']
+const BY_TOOL = [
+  'POST /mcp',
+  'GET /ws',
+  'POST /api/tools/list',
+  'POST /api/tools/execute',
+  'GET /openapi.json',
+]
 /** The scope of every other route. */
 const SCOPES: Record<string, string> = {
   'POST /api/images': 'image:generate',

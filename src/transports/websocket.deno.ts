@@ -1,0 +1,46 @@
+/** `/ws` on Deno, whose server upgrades requests itself, and pings and drops dead peers itself. */
+import type { Connection, Opening, WebSockets } from './websocket.ts'
+
+type Fetch = (request: Request, bindings: object) => Response | Promise<Response>
+
+/** A handler for Deno.serve: upgrades what `fetch`, the app with all its middleware, lets through. */
+export function withWebSockets({
+  fetch,
+  webSockets,
+}: {
+  readonly fetch: Fetch
+  readonly webSockets: WebSockets
+}): (request: Request, info: object) => Promise<Response> {
+  return async (request, info) => {
+    if (request.headers.get('upgrade')?.toLowerCase() !== 'websocket') return await fetch(request, info)
+    let opening: Opening | undefined
+    const refusal = await fetch(request, {
+      ...info,
+      upgrade: (accepted: Opening) => {
+        opening = accepted
+      },
+    })
+    if (!opening) return refusal
+    const accepted: Opening = opening
+    let upgraded: ReturnType<typeof Deno.upgradeWebSocket>
+    try {
+      upgraded = Deno.upgradeWebSocket(request, {
+        // Deno pings after half of it, and drops whoever has not answered at its end.
+        idleTimeout: Math.ceil((2 * webSockets.limits.pingMs) / 1000),
+      })
+    } catch {
+      return new Response('This is no WebSocket handshake (RFC 6455).\n', { status: 400 })
+    }
+    const { socket, response } = upgraded
+    // Not by its option `protocol`: that finds no protocol in a list without blanks, which is how `ws` sends it.
+    if (accepted.protocol) response.headers.set('Sec-WebSocket-Protocol', accepted.protocol)
+    let connection: Connection | undefined
+    socket.onopen = () => {
+      connection = webSockets.open(socket, accepted)
+    }
+    socket.onmessage = ({ data }) => connection?.received(typeof data === 'string' ? data : undefined)
+    socket.onclose = () => connection?.closed()
+    socket.onerror = () => {}
+    return response
+  }
+}

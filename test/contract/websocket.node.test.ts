@@ -1,0 +1,4 @@
+import { describe } from 'vitest'
+import { websocketContract } from './websocket.ts'
+
+describe('WebSocket on node', () => websocketContract('node'))
