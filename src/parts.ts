@@ -33,7 +33,12 @@ import { listCatalogs } from './tools/trino/list-catalogs.ts'
 import { listSchemas } from './tools/trino/list-schemas.ts'
 import { listTables } from './tools/trino/list-tables.ts'
 import { listDatastores } from './tools/xdp/list-datastores.ts'
-import { createMcpEndpoint, createMcpServerFactory } from './transports/mcp.ts'
+import {
+  createMcpEndpoint,
+  createMcpServerFactory,
+  type McpEndpoint,
+  type McpParts,
+} from './transports/mcp.ts'
 import { metricsRoutes } from './transports/operations.ts'
 import { createReadiness } from './transports/readiness.ts'
 import { createWebSockets } from './transports/websocket.ts'
@@ -46,7 +51,16 @@ export type Parts = Awaited<ReturnType<typeof createParts>>
  * Builds everything but the listener.
  * @throws AppError or Error with a sentence when a store cannot be opened.
  */
-export async function createParts({ config, log }: { config: Config; log: Logger }) {
+export async function createParts({
+  config,
+  log,
+  mcpEndpoint = createMcpEndpoint,
+}: {
+  config: Config
+  log: Logger
+  /** Another one, for tests of the middleware and transports around it. */
+  mcpEndpoint?: (parts: McpParts) => McpEndpoint
+}) {
   const { images: settings, waitBudgetMs } = config
   let publicUrl = config.publicUrl
   const metrics = createMetrics()
@@ -95,7 +109,7 @@ export async function createParts({ config, log }: { config: Config; log: Logger
     log,
   })
   const mcpParts = { ...answer, toolCaller, ttlSeconds: settings.ttlSeconds, version: VERSION, log }
-  const mcp = createMcpEndpoint(mcpParts)
+  const mcp = mcpEndpoint(mcpParts)
   const authenticate = createAuthenticate({ ...config.auth, log })
   const rateLimit = createRateLimit({ perMinute: config.rateLimitPerMinute })
   const webSockets = createWebSockets({

@@ -131,8 +131,7 @@ export interface McpEndpoint {
 }
 
 /** The Streamable HTTP endpoint. Slow tools answer over a stream at once, so that it can be kept alive. */
-export function createMcpEndpoint(parts: McpParts): McpEndpoint {
-  const factory = createMcpServerFactory(parts)
+export function createMcpEndpoint(parts: McpParts, factory = createMcpServerFactory(parts)): McpEndpoint {
   const onerror = (error: Error) => parts.log.debug({ event: 'mcp', message: error.message })
   const make = (responseMode: 'sse' | 'auto') =>
     createMcpHandler(factory, { responseMode, keepAliveMs: KEEP_ALIVE_MS, onerror })
