@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 /** The server on Node. */
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'

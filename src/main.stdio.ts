@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 /** The server on stdio, for hosts that start it as a child process. Standard output belongs to the protocol. */
 import { serveStdio } from '@modelcontextprotocol/server/stdio'
 import { createParts } from './parts.ts'
