@@ -5,6 +5,7 @@
 import { cpus } from 'node:os'
 import { SignJWT } from 'jose'
 import { type Running, start, startServer } from '../test/support/process.ts'
+import { type Held, heldByConnections, startProbed } from './connections.ts'
 import { type Measured, median, post, sideBySide } from './measure.ts'
 
 const QUICK = process.argv.includes('--quick')
@@ -123,6 +124,35 @@ async function toolsCall() {
   return { floor, anonymous, withToken, withJwt }
 }
 
+const INITIALIZE = [
+  {
+    id: 1,
+    method: 'initialize',
+    params: {
+      protocolVersion: '2025-11-25',
+      capabilities: {},
+      clientInfo: { name: 'bench', version: '1' },
+    },
+  },
+  { method: 'notifications/initialized' },
+].map((message) => JSON.stringify({ jsonrpc: '2.0', ...message }))
+
+/** Memory of idle WebSocket connections: before a word was said and after the handshake, beside bare `ws`. */
+async function idleConnections() {
+  // A thousand would mostly measure how the young generation grows.
+  const count = QUICK ? 1000 : 5000
+  const measure = async (entry: string, path: string, messages: readonly string[] = []) => {
+    const fresh = await startProbed(entry)
+    running.push(fresh)
+    return await heldByConnections(fresh, { path, count, messages })
+  }
+  return {
+    floor: await measure('bench/baselines/bare-ws.ts', '/'),
+    silent: await measure('src/main.node.ts', '/ws'),
+    greeted: await measure('src/main.node.ts', '/ws', INITIALIZE),
+  }
+}
+
 const perRound = (ours: readonly number[], floor: readonly number[]) =>
   ours.map((value, round) => value / (floor[round] as number))
 const figure = (value: number) => value.toFixed(2)
@@ -161,6 +191,17 @@ try {
     '<= 1.15',
   )
   compare('tools/call: CPU, static token / without authentication', tool.withToken, tool.anonymous, '')
+  const idle = await idleConnections()
+  const kib = (bytes: number) => `${(bytes / 1024).toFixed(1)} KiB`
+  const hold = (what: string, { held, rss }: Held, goal: string) =>
+    row(
+      what,
+      kib(rss),
+      goal,
+      `${figure(rss / idle.floor.rss)} of bare ws (${kib(idle.floor.rss)}); heap ${kib(held)} / ${kib(idle.floor.held)}`,
+    )
+  hold('idle WebSocket: RSS per connection', idle.silent, '<= 13 KiB')
+  hold('the same after the handshake of MCP', idle.greeted, '')
   compare('tools/call: CPU, JWT verified before / without authentication', tool.withJwt, tool.anonymous, '')
 } finally {
   await Promise.all(running.map((one) => one.stop()))
