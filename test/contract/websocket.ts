@@ -1,6 +1,9 @@
 /** `/ws` on a real server: every client, both protocols, limits, tokens, drops and restarts. */
 import { execFile } from 'node:child_process'
+import { mkdtempSync, writeFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket as WsSocket } from 'ws'
@@ -317,7 +320,7 @@ export function websocketContract(engine: Engine): void {
   describe('with authentication', () => {
     let server: GuardedServer
     beforeAll(async () => {
-      server = await startGuardedServer(engine, { WS_PING_MS: '1000' })
+      server = await startGuardedServer(engine)
     })
     afterAll(() => server?.stop())
     const bearer = (token: string) => `bearer.${Buffer.from(token).toString('base64url')}`
@@ -348,18 +351,6 @@ export function websocketContract(engine: Engine): void {
       ).toBe(403)
       expect((await upgradeStatus(url, { ...header(TOKENS.alice), origin: ALLOWED_ORIGIN })).status).toBe(101)
       expect(JSON.stringify(server.log)).not.toContain(bearer(TOKENS.alice))
-    })
-
-    test('drops a peer that answers no ping', async () => {
-      const socket = await rawUpgrade(server.url, { Authorization: `Bearer ${TOKENS.alice}` })
-      const opened = performance.now()
-      await new Promise<void>((resolve) => {
-        socket.on('close', () => resolve())
-        socket.on('error', () => resolve())
-        socket.resume()
-      })
-      // Not before it had the time to answer one.
-      expect(performance.now() - opened).toBeGreaterThan(1000)
     })
 
     test('scopes hold, and another caller’s job is not found', async () => {
@@ -398,6 +389,37 @@ export function websocketContract(engine: Engine): void {
         code: expect.stringMatching(/not_found|invalid_request/),
       })
       await right.close()
+    })
+  })
+
+  describe('that is pinged every second', () => {
+    const OLD = 'the-token-of-yesterday'
+    let server: Running
+    let file: string
+    beforeAll(async () => {
+      file = join(mkdtempSync(join(tmpdir(), 'token-')), 'token')
+      writeFileSync(file, OLD)
+      server = await startServer(engine, { LOG_LEVEL: 'info', WS_PING_MS: '1000', MCP_AUTH_TOKEN_FILE: file })
+    })
+    afterAll(() => server?.stop())
+
+    test('drops a peer that answers no ping', async () => {
+      const socket = await rawUpgrade(server.url, { Authorization: `Bearer ${OLD}` })
+      const opened = performance.now()
+      await new Promise<void>((resolve) => {
+        socket.on('close', () => resolve())
+        socket.on('error', () => resolve())
+        socket.resume()
+      })
+      // Not before it had the time to answer one.
+      expect(performance.now() - opened).toBeGreaterThan(1000)
+    })
+
+    test('closes with 1008 when the token was withdrawn', async () => {
+      const bearer = `bearer.${Buffer.from(OLD).toString('base64url')}`
+      const plain = await openPlainSocket(wsUrl(server), { protocols: ['mcp', bearer] })
+      writeFileSync(file, 'the-token-of-today')
+      expect((await plain.closed).code).toBe(1008)
     })
   })
 
