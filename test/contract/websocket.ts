@@ -86,7 +86,6 @@ export function websocketContract(engine: Engine): void {
         LOG_LEVEL: 'debug',
         RATE_LIMIT_PER_MINUTE: '0',
         ORPHAN_GRACE_MS: '100',
-        WS_PING_MS: '1000',
         WS_IDLE_MS: '3000',
         WS_MAX_CALLS: '4',
         WS_MAX_MESSAGE_BYTES: '4096',
