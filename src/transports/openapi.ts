@@ -251,6 +251,19 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
           },
         },
       },
+      '/ws': {
+        get: {
+          operationId: 'openWebSocket',
+          summary: 'MCP, or plain messages, over WebSocket (RFC 6455)',
+          description:
+            'Answers upgrade requests alone. Offer the subprotocol "mcp" for the Model Context Protocol, or none for ' +
+            'plain messages; browsers add "bearer." and the token in base64url.',
+          responses: {
+            101: { description: 'The connection is open.' },
+            ...errors(['invalid_request', 'overloaded']),
+          },
+        },
+      },
       '/api/tools/list': {
         post: {
           operationId: 'listTools',
