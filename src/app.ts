@@ -180,7 +180,7 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
 
   app.onError((thrown, c) => {
     const error = toAppError(thrown)
-    if (error.code === 'internal')
+    if (error.isForOperator)
       log.error({ event: 'request failed', request_id: c.var.requestId, err: error.cause })
     if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
     // What is left of an over-long body must not be taken for the next request.

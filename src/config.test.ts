@@ -199,6 +199,29 @@ describe('JOBS_BACKEND=valkey', () => {
   })
 })
 
+describe('IMAGES_BACKEND=valkey', () => {
+  const VALKEY = { IMAGES_BACKEND: 'valkey', VALKEY_URL: 'redis://valkey:6379' }
+
+  test('takes a URL and a bound, for jobs in memory or in the same place', () => {
+    const bounded = { ...VALKEY, IMAGES_VALKEY_MAX_BYTES: '2097152' }
+    expect(loadConfig(bounded)).toMatchObject({ images: { backend: 'valkey', valkeyMaxBytes: 2 ** 21 } })
+    expect(loadConfig(VALKEY).images.valkeyMaxBytes).toBe(2 ** 28)
+    const both = { ...VALKEY, JOBS_BACKEND: 'valkey', IMAGE_URL_KEY: 'k'.repeat(32) }
+    expect(loadConfig(both).jobs.backend).toBe('valkey')
+  })
+
+  test('needs the URL', () => {
+    expect(problemsOf({ IMAGES_BACKEND: 'valkey' })).toContain(
+      'VALKEY_URL: is needed with IMAGES_BACKEND=valkey',
+    )
+  })
+
+  test('is one of the answers where jobs are shared and pictures are not', () => {
+    const { VALKEY_URL } = VALKEY
+    expect(problemsOf({ JOBS_BACKEND: 'valkey', VALKEY_URL })).toMatch(/IMAGES_BACKEND: .*set s3 or valkey/)
+  })
+})
+
 describe('targets', () => {
   test("the documents' variables define one KServe target", () => {
     const { targets, runtimeService } = loadConfig({

@@ -254,7 +254,7 @@ export const SETTINGS = {
   ),
   VALKEY_URL: setting(
     valkeyUrl,
-    'The Valkey or Redis server of jobs. It needs appendonly yes and maxmemory-policy noeviction.',
+    'The Valkey or Redis server of jobs and pictures. It needs appendonly yes and maxmemory-policy noeviction.',
     { secret: true },
   ),
   JOB_LOCK_MS: setting(
@@ -270,8 +270,9 @@ export const SETTINGS = {
   ),
 
   IMAGES_BACKEND: setting(
-    choice('memory', 'filesystem', 's3'),
-    'Where finished pictures are kept. memory: gone with the process. s3: shared by all replicas.',
+    choice('memory', 'filesystem', 's3', 'valkey'),
+    'Where finished pictures are kept. memory: gone with the process. s3: shared by all replicas. valkey: the same, for ' +
+      'small clusters.',
     { default: 'memory' },
   ),
   IMAGES_DIR: setting(text('a path'), 'Folder of the filesystem backend.', { default: '.images' }),
@@ -303,6 +304,12 @@ export const SETTINGS = {
   IMAGES_MAX_BYTES: setting(
     wholeNumber(2 ** 20, 1024 * GIB),
     'Bound of the store in bytes; the oldest pictures go first (memory, filesystem).',
+    { default: String(GIB / 4) },
+  ),
+  IMAGES_VALKEY_MAX_BYTES: setting(
+    wholeNumber(2 ** 20, 1024 * GIB),
+    'Bound of the pictures in bytes; the oldest go first. The maxmemory of the server has to be a quarter larger, and ' +
+      '64 MiB for jobs (valkey).',
     { default: String(GIB / 4) },
   ),
   IMAGE_TTL_SECONDS: setting(wholeNumber(1, 30 * DAY_S), 'How long a picture is kept, in seconds.', {
@@ -428,6 +435,7 @@ export interface Config {
     readonly backend: Raw['IMAGES_BACKEND']
     readonly directory: string
     readonly maxBytes: number
+    readonly valkeyMaxBytes: number
     readonly ttlSeconds: number
     readonly urlKey: Secret | undefined
     readonly inlineMaxBytes: number
@@ -599,6 +607,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       backend: value.IMAGES_BACKEND,
       directory: value.IMAGES_DIR,
       maxBytes: value.IMAGES_MAX_BYTES,
+      valkeyMaxBytes: value.IMAGES_VALKEY_MAX_BYTES,
       ttlSeconds: value.IMAGE_TTL_SECONDS,
       urlKey: secrets.IMAGE_URL_KEY,
       inlineMaxBytes: value.INLINE_IMAGE_MAX_BYTES,
@@ -622,14 +631,14 @@ function checkShared(
   problems: ConfigProblem[],
 ): void {
   const missing = !secrets.VALKEY_URL && !problems.some(({ variable }) => variable.startsWith('VALKEY_URL'))
-  if (value.JOBS_BACKEND === 'valkey' && missing)
-    problems.push({ variable: 'VALKEY_URL', allowed: 'is needed with JOBS_BACKEND=valkey' })
+  const user = (['JOBS_BACKEND', 'IMAGES_BACKEND'] as const).find((name) => value[name] === 'valkey')
+  if (user && missing) problems.push({ variable: 'VALKEY_URL', allowed: `is needed with ${user}=valkey` })
   if (value.JOBS_BACKEND === 'valkey' && value.IMAGES_BACKEND === 'memory')
     problems.push({
       variable: 'IMAGES_BACKEND',
       got: '"memory"',
       allowed:
-        'servers that share their jobs must share their pictures: set s3, or filesystem on one machine',
+        'servers that share their jobs must share their pictures: set s3 or valkey, or filesystem on one machine',
     })
   if (value.JOBS_BACKEND === 'valkey' && !secrets.IMAGE_URL_KEY)
     problems.push({

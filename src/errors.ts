@@ -62,6 +62,11 @@ export class AppError extends Error {
     return ERROR_STATUS[this.code]
   }
 
+  /** True when an operator has to see more than the caller is told. */
+  get isForOperator(): boolean {
+    return this.code === 'internal' || (this.status >= 500 && this.cause !== undefined)
+  }
+
   toPublic(): PublicError {
     return {
       code: this.code,

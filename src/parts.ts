@@ -14,6 +14,7 @@ import { createLinks } from './images/links.ts'
 import { createMemoryImages } from './images/memory.ts'
 import { createS3Images } from './images/s3.ts'
 import { scheduleSweep } from './images/sweep.ts'
+import { createValkeyImages } from './images/valkey.ts'
 import type { Jobs, JobsOptions } from './jobs/job.ts'
 import { createMemoryJobs } from './jobs/memory.ts'
 import { createValkeyJobs } from './jobs/valkey/jobs.ts'
@@ -65,7 +66,7 @@ export async function createParts({
   let publicUrl = config.publicUrl
   const metrics = createMetrics()
   const targets = createTargets(config.targets)
-  const images = await openImages(settings)
+  const images = await openImages(config, log)
   const randomKey = randomBytes(32).toString('base64url')
   const links = createLinks({
     publicUrl: () => publicUrl,
@@ -105,6 +106,9 @@ export async function createParts({
         ? [{ name: 'jobs:valkey', toolset: 'image', required: true, check: jobs.check }]
         : []),
       ...data.dependencies,
+      ...(images.check
+        ? [{ name: `images:${settings.backend}`, toolset: 'image', required: true, check: images.check }]
+        : []),
     ],
     log,
   })
@@ -201,8 +205,10 @@ function describeAuth({ token, tokens, jwt }: Config['auth']): string {
 }
 
 /** The store of pictures that the configuration names. @throws Error with a sentence when it cannot be used. */
-async function openImages(settings: Config['images']): Promise<ImageStore> {
-  const { backend, directory, maxBytes, s3 } = settings
+async function openImages({ images, valkeyUrl }: Config, log: Logger): Promise<ImageStore> {
+  const { backend, directory, maxBytes, valkeyMaxBytes, s3 } = images
+  if (backend === 'valkey' && valkeyUrl)
+    return await createValkeyImages({ url: valkeyUrl, maxBytes: valkeyMaxBytes, log })
   if (backend === 'filesystem') return await createFilesystemImages({ directory, maxBytes })
   if (!s3) return createMemoryImages({ maxBytes })
   const { endpoint, bucket, region, prefix, accessKey, secretKey } = s3

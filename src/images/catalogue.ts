@@ -113,6 +113,11 @@ export function checkLimit(limit: number): void {
     throw new AppError('invalid_request', `limit must be a whole number from 1 to 100 (got ${quote(limit)}).`)
 }
 
+/** Milliseconds since 1970 as text that sorts like the number. */
+export function digits(ms: number): string {
+  return String(Math.max(0, ms)).padStart(16, '0')
+}
+
 /** The `next` of a page that ends with this picture. */
 export function cursorOf({ createdAt, id }: Place): string {
   return `${createdAt}.${id}`

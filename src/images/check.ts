@@ -31,15 +31,16 @@ export function checkImage({ record, png }: StoredImage): void {
 }
 
 /**
- * Refuses what would not fit into an empty store. Both sizes in bytes.
+ * Refuses what would not fit into an empty store. Both sizes in bytes; `setting` is the name of the bound.
  * @throws AppError `too_large`
  */
-export function checkFits({ bytes, maxBytes }: { bytes: number; maxBytes: number }): void {
+export function checkFits(options: { bytes: number; maxBytes: number; setting?: string }): void {
+  const { bytes, maxBytes, setting = 'IMAGES_MAX_BYTES' } = options
   if (bytes > maxBytes)
     throw new AppError(
       'too_large',
       `The picture takes ${bytes} bytes and the whole image store holds ${maxBytes}. ` +
-        'Ask for a smaller size, or let the operator raise IMAGES_MAX_BYTES.',
+        `Ask for a smaller size, or let the operator raise ${setting}.`,
     )
 }
 

@@ -44,7 +44,8 @@ export interface ImagePage {
 export interface ImageStore {
   /**
    * Creates the picture if its id is free, else leaves the stored one (first writer wins); returns what is stored.
-   * @throws AppError `internal` when it cannot be stored (disk full), `too_large` when it exceeds the whole store.
+   * @throws AppError `internal` when it cannot be stored (disk full), `too_large` when it exceeds the whole store,
+   * `overloaded` while a store on the network is away, as everything else does.
    */
   put(image: StoredImage): Promise<ImageRecord>
   get(id: string): Promise<StoredImage | undefined>
@@ -56,5 +57,7 @@ export interface ImageStore {
   list(owner: string, options: { limit: number; after?: string }): Promise<ImagePage>
   /** Removes what has expired; returns how many. */
   sweep(): Promise<number>
+  /** Resolves while the store can be reached; absent where nothing can come in between. @throws AppError `overloaded` */
+  check?(): Promise<void>
   close(): Promise<void>
 }

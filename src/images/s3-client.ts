@@ -1,12 +1,10 @@
 /** Requests to one bucket of an S3-compatible store: signed, timed, and repeated while the store is down. */
 import { createHash } from 'node:crypto'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { AwsV4Signer } from 'aws4fetch'
+import { retrying } from './retry.ts'
 
 /** How long a request is repeated when its caller names no time, in milliseconds: somebody waits for the answer. */
 const RETRY_MS = 3000
-const FIRST_PAUSE_MS = 100
-const LONGEST_PAUSE_MS = 2000
 
 const TRANSIENT_STATUS = [500, 502, 503, 504]
 
@@ -28,6 +26,11 @@ export class S3Failure extends Error {
   get transient(): boolean {
     return this.status === undefined || TRANSIENT_STATUS.includes(this.status) || this.code === 'SlowDown'
   }
+}
+
+/** True for a failure of the store to answer, false for an answer that refuses. */
+export function isOutage(error: unknown): boolean {
+  return error instanceof S3Failure && error.transient
 }
 
 export interface S3Request {
@@ -112,21 +115,9 @@ export function createS3Client(options: {
    * Sends a request, and sends it again after network failures, time-outs, 500, 502, 503, 504 and SlowDown.
    * @throws S3Failure
    */
-  async function send(request: S3Request): Promise<S3Answer> {
+  function send(request: S3Request): Promise<S3Answer> {
     const until = request.until ?? performance.now() + RETRY_MS
-    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
-      try {
-        return await attempt(request)
-      } catch (error) {
-        // Jitter, so that the processes that lost the store do not come back to it all at once.
-        const jittered = pauseMs * (0.5 + Math.random() / 2)
-        const isFinal = !(error instanceof S3Failure && error.transient) || closing.signal.aborted
-        if (isFinal || performance.now() + jittered > until) throw error
-        await sleep(jittered, undefined, { signal: closing.signal }).catch(() => {
-          throw error
-        })
-      }
-    }
+    return retrying(() => attempt(request), { until, signal: closing.signal, isOutage })
   }
 
   return {

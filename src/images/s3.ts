@@ -17,11 +17,11 @@
  * after a day more than pictures live: it may remove any of the three objects in any order.
  */
 import { createHash, randomUUID } from 'node:crypto'
-import { AppError } from '../errors.ts'
-import { checkLimit, createCatalogue, cursorOf, hasExpired, parseCursor } from './catalogue.ts'
+import { checkLimit, createCatalogue, cursorOf, digits, hasExpired, parseCursor } from './catalogue.ts'
 import { checkFits, checkImage, isImageId, parseRecord } from './check.ts'
 import type { ImageRecord, ImageStore, StoredImage } from './image.ts'
-import { createS3Client, type S3Client, S3Failure } from './s3-client.ts'
+import { told as tell } from './outage.ts'
+import { createS3Client, isOutage, type S3Client, S3Failure } from './s3-client.ts'
 
 /** Enough for nearly all records; a longer one takes a second request. */
 const TAIL_BYTES = 4096
@@ -60,9 +60,8 @@ interface Entry {
 /**
  * A store in `bucket` at `endpoint`, checked by listing, writing and deleting. While the S3 store is down, `put` keeps
  * the picture in memory and tries again for `retryForMs` (60 s), everything else for 3 s; one request takes at most
- * `timeoutMs` (15 s) on top. After that, and after any refusal, they throw AppError `internal`: the picture may well be
- * there, and neither the queue nor a runtime is at fault. The keys are read for every request, so they may be rotated.
- * `close` ends what is under way with the same error.
+ * `timeoutMs` (15 s) on top. After that they throw AppError `overloaded`, and after any refusal `internal`. The keys
+ * are read for every request, so they may be rotated. `close` ends what is under way as an outage would.
  *
  * `maxBytes` bounds what the pictures and their records take; the oldest go first. It costs a request per 1000 pictures
  * at every `put`, and processes that put at the same moment may exceed it until the next one: leave it out for a big
@@ -338,16 +337,13 @@ function splitObject(object: Buffer<ArrayBuffer>): StoredImage | undefined {
   return record && { record, png: object.subarray(0, end) }
 }
 
+const told = <T>(what: string, act: () => Promise<T>) => tell(what, act, isOutage)
+
 function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex')
 }
 
 const toIso = (ms: number) => new Date(ms).toISOString()
-
-/** Milliseconds since 1970 as text that sorts like the number. */
-function digits(ms: number): string {
-  return String(Math.max(0, ms)).padStart(16, '0')
-}
 
 /** The characters of ids in ascending order. */
 const ID_CHARACTERS = '-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz'
@@ -389,20 +385,6 @@ async function inParallel<T, R>(items: readonly T[], act: (item: T) => Promise<R
   for (let start = 0; start < items.length; start += AT_ONCE)
     results.push(...(await Promise.all(items.slice(start, start + AT_ONCE).map(act))))
   return results
-}
-
-/** Tells of a failure in a sentence for everyone; the cause is for the log. */
-async function told<T>(what: string, act: () => Promise<T>): Promise<T> {
-  try {
-    return await act()
-  } catch (error) {
-    if (error instanceof AppError) throw error
-    const advice =
-      error instanceof S3Failure && error.transient
-        ? 'the image store does not answer. Please try again in a minute; if it stays so, the operator has to look at the S3 store.'
-        : 'the image store refused. The log of the server has the cause for the operator.'
-    throw new AppError('internal', `${what}: ${advice}`, { cause: error })
-  }
 }
 
 function checkEndpoint(endpoint: string): string {

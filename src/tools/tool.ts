@@ -151,7 +151,7 @@ export function createToolCaller(options: {
       } catch (thrown) {
         const error = toAppError(thrown)
         metrics.toolCalls.inc({ tool: name, outcome: error.code })
-        if (error.code === 'internal')
+        if (error.isForOperator)
           log.error({ event: 'tool failed', tool: name, request_id: context.requestId, err: error.cause })
         throw error
       }

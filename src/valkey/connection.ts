@@ -4,7 +4,7 @@ import type { Secret } from '../auth/secret.ts'
 import { AppError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 
-/** A command that takes longer finds the server away, in milliseconds. */
+/** A command that takes longer finds the server away, unless told otherwise; in milliseconds. */
 const COMMAND_TIMEOUT_MS = 2000
 /** Longest pause between two attempts to connect, in milliseconds. */
 const RECONNECT_AT_MOST_MS = 500
@@ -35,16 +35,20 @@ export interface Valkey {
 }
 
 /**
- * Connects in the background; `what` names the store in messages ("job store"). The URL is read again for every
+ * Connects in the background; `what` names the store in messages ("job store"), `effect` says what its absence does to
+ * users, and a command that takes longer than `commandTimeoutMs` finds the server away. The URL is read again for every
  * attempt, so a password may be rotated. `onReady` is called after every connect.
  */
 export function connectValkey(options: {
   readonly url: Secret
   readonly what: string
+  readonly effect?: string
+  readonly commandTimeoutMs?: number
   readonly log: Logger
   readonly onReady?: () => void
 }): Valkey {
-  const { url, what, log, onReady } = options
+  const { url, what, effect = 'new generations are refused until it is back', log, onReady } = options
+  const { commandTimeoutMs = COMMAND_TIMEOUT_MS } = options
   let awaySince: number | undefined = Date.now()
   let told = false
   let closing = false
@@ -72,7 +76,7 @@ export function connectValkey(options: {
     log.warn({
       event: `${what} is away`,
       address: addressOf(url.read()),
-      effect: 'new generations are refused until it is back',
+      effect,
       message: cause instanceof Error ? cause.message : String(cause),
     })
   }
@@ -87,7 +91,7 @@ export function connectValkey(options: {
   const client = open({
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
-    commandTimeout: COMMAND_TIMEOUT_MS,
+    commandTimeout: commandTimeoutMs,
   })
   client.on('error', away)
   client.on('close', () => away(new Error('connection closed')))
@@ -170,10 +174,17 @@ function addressOf(url: string): string {
   return `${hostname}:${port || '6379'}`
 }
 
-/** What the server's settings put at risk, each with the setting to change; from its INFO. */
-export function risksOf(info: string): readonly { setting: string; is: string; risk: string }[] {
-  const field = (name: string) => info.match(new RegExp(`^${name}:(.*?)\\r?$`, 'm'))?.[1]
-  const policy = field('maxmemory_policy')
+/** A field of the server's INFO. */
+export function infoField(info: string, name: string): string | undefined {
+  return info.match(new RegExp(`^${name}:(.*?)\\r?$`, 'm'))?.[1]
+}
+
+/** What the server's settings put at risk, each with the setting to change; from its INFO. `what` is in danger. */
+export function risksOf(
+  info: string,
+  what = 'accepted jobs',
+): readonly { setting: string; is: string; risk: string }[] {
+  const policy = infoField(info, 'maxmemory_policy')
   return [
     ...(policy === undefined || policy === 'noeviction'
       ? []
@@ -181,11 +192,11 @@ export function risksOf(info: string): readonly { setting: string; is: string; r
           {
             setting: 'maxmemory-policy noeviction',
             is: policy,
-            risk: 'a full server throws accepted jobs away',
+            risk: `a full server throws ${what} away`,
           },
         ]),
-    ...(field('aof_enabled') === '0'
-      ? [{ setting: 'appendonly yes', is: 'no', risk: 'a restart of the server loses every accepted job' }]
+    ...(infoField(info, 'aof_enabled') === '0'
+      ? [{ setting: 'appendonly yes', is: 'no', risk: `a restart of the server loses all ${what}` }]
       : []),
   ]
 }

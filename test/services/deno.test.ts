@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { cleanEnv, ROOT } from '../support/process.ts'
 import { findValkeyServer } from '../support/valkey.ts'
 
-const SUITES = ['valkey-jobs']
+const SUITES = ['valkey-jobs', 'valkey-images']
 
 describe.skipIf(findValkeyServer() === undefined)('on Deno', { timeout: 300_000 }, () => {
   test.each(SUITES)('%s', (suite) => {
