@@ -198,7 +198,7 @@ else {
             return allowed > 0 ? fetch(input, init) : Promise.reject(new TypeError('crashed'))
           },
         })
-        await expect(store.put(makeImage(png))).rejects.toMatchObject({ code: 'internal' })
+        await expect(store.put(makeImage(png))).rejects.toMatchObject({ code: 'overloaded' })
         expect(await keys()).toHaveLength(2)
         const next = await openStore()
         expect(await idsIn(next)).toEqual([])
@@ -317,12 +317,38 @@ else {
         ]
         for (const { reason } of (await Promise.allSettled(calls)) as PromiseRejectedResult[]) {
           expect(reason).toMatchObject({
-            code: 'internal',
-            message: expect.stringContaining('does not answer'),
+            code: 'overloaded',
+            message: expect.stringContaining('The picture store cannot be reached'),
+            retryAfterSeconds: 5,
           })
           expect(reason.cause.message).toContain('TimeoutError')
         }
         expect(performance.now() - start).toBeLessThan(8000)
+      })
+
+      it('waits for one that is slow', async () => {
+        const store = await openThroughProxy()
+        trouble = (pass) => void setTimeout(pass, 1000)
+        const image = makeImage(png)
+        expect(await store.put(image)).toEqual(image.record)
+        expect(await store.get('picture-1')).toEqual(image)
+        expect(await idsIn(store)).toEqual(['picture-1'])
+        expect(await store.delete('picture-1')).toBe(true)
+      })
+
+      it('says that its key is refused at once, and works again with the right one', async () => {
+        let secretKey = seaweedfs.secretKey
+        const store = await openStore({ secretKey: () => secretKey })
+        secretKey = 'a-wrong-secret'
+        const start = performance.now()
+        await expect(store.put(makeImage(png))).rejects.toMatchObject({
+          code: 'internal',
+          message: expect.stringContaining('the picture store refused'),
+          cause: expect.objectContaining({ status: 403, code: 'SignatureDoesNotMatch' }),
+        })
+        expect(performance.now() - start, 'not tried again').toBeLessThan(10_000)
+        secretKey = seaweedfs.secretKey
+        expect(await store.put(makeImage(png))).toEqual(makeImage(png).record)
       })
 
       it.each<[string, number, string]>([
@@ -381,7 +407,7 @@ else {
         )
         const start = performance.now()
         await store.close()
-        expect(await Promise.all([getting, putting])).toEqual(['internal', 'internal'])
+        expect(await Promise.all([getting, putting])).toEqual(['overloaded', 'overloaded'])
         expect(performance.now() - start).toBeLessThan(5000)
       })
 
@@ -393,7 +419,7 @@ else {
           const large = await makePng({ width: 512, height: 512, noise: true })
           await seaweedfs.kill()
           const putting = store.put(makeImage(large))
-          await expect(store.head('before')).rejects.toMatchObject({ code: 'internal' })
+          await expect(store.head('before')).rejects.toMatchObject({ code: 'overloaded' })
           seaweedfs.restart()
           expect((await putting).bytes).toBe(large.byteLength)
           expect(Buffer.compare((await store.get('picture-1'))!.png, large)).toBe(0)
@@ -426,10 +452,9 @@ else {
         await seaweedfs.kill()
         try {
           await expect(store.put(makeImage(png))).rejects.toMatchObject({
-            code: 'internal',
-            message: expect.stringMatching(
-              /^The picture could not be stored: the image store does not answer/,
-            ),
+            code: 'overloaded',
+            message:
+              'The picture could not be stored. The picture store cannot be reached at the moment; try again shortly.',
           })
         } finally {
           seaweedfs.restart()
