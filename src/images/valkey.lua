@@ -105,7 +105,7 @@ function commands.list(owner, before, limit)
   end
 end
 
--- Returns how many expired pictures were removed; fewer than `EXPIRED_AT_ONCE` when none is left.
+-- Returns how many expired pictures were removed; 0 when none is left.
 commands.sweep = removeExpired
 
 return commands[command](unpack(ARGV, 3))

@@ -17,8 +17,6 @@ import { told } from './outage.ts'
 import { retrying } from './retry.ts'
 
 const SCRIPT = readFileSync(new URL('./valkey.lua', import.meta.url), 'utf8')
-/** What removes at most this many at once; the same number as in the script. */
-const EXPIRED_AT_ONCE = 100
 /** A big picture on a slow network needs more than a job's two seconds. */
 const COMMAND_TIMEOUT_MS = 5000
 /** A server that stopped answering is asked this often whether it is back, in milliseconds. */
@@ -207,8 +205,8 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
       told('Expired pictures could not be removed', async () => {
         for (let removed = 0; ; ) {
           const count = await call<number>('sweep')
+          if (count === 0) return removed
           removed += count
-          if (count < EXPIRED_AT_ONCE) return removed
         }
       }),
 
