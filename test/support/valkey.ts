@@ -99,11 +99,16 @@ export async function startValkey(settings: Record<string, string> = {}): Promis
     }
   }
 
-  const onExit = () => child.kill('SIGKILL')
+  // Deno's child.kill does nothing after its first call.
+  const signal = (name: NodeJS.Signals) => {
+    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
+      process.kill(child.pid, name)
+  }
+  const onExit = () => signal('SIGKILL')
   const kill = async () => {
     if (child.exitCode !== null || child.signalCode !== null) return
     const ended = new Promise((resolve) => child.once('close', resolve))
-    child.kill('SIGKILL')
+    signal('SIGKILL')
     await ended
   }
   await launch()
@@ -121,8 +126,8 @@ export async function startValkey(settings: Record<string, string> = {}): Promis
         )
       }),
     ask,
-    freeze: () => void child.kill('SIGSTOP'),
-    thaw: () => void child.kill('SIGCONT'),
+    freeze: () => void signal('SIGSTOP'),
+    thaw: () => void signal('SIGCONT'),
     kill,
     restart: launch,
     async stop() {
