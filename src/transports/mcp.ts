@@ -41,6 +41,12 @@ export interface McpParts extends TaskParts {
 export function createMcpServerFactory(parts: McpParts): (context: McpRequestContext) => Server {
   const { toolCaller, images, version } = parts
   const tools = [...toolCaller.tools.values()].map(({ listing }) => listing)
+  const instructions = [
+    'Makes pictures from text with generate_image. A picture that takes long is answered with a job_id: wait for it with get_image_job.',
+    ...(toolCaller.tools.has('trino_execute_query')
+      ? ['Explores Trino with trino_list_catalogs and its siblings, and queries it with trino_execute_query.']
+      : []),
+  ].join(' ')
 
   return ({ authInfo }) => {
     // On stdio there is no authentication: whoever started the process is the caller.
@@ -49,8 +55,7 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
       { name: 'diffusers-mcp', title: 'Diffusers MCP', version },
       {
         capabilities: { tools: {}, resources: {}, prompts: {}, extensions: { [TASKS_EXTENSION]: {} } },
-        instructions:
-          'Makes pictures from text with generate_image. A picture that takes long is answered with a job_id: wait for it with get_image_job.',
+        instructions,
         cacheHints: {
           'tools/list': { ttlMs: LIST_TTL_MS, cacheScope: 'public' },
           'prompts/list': { ttlMs: LIST_TTL_MS, cacheScope: 'public' },
