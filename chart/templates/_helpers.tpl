@@ -1,0 +1,261 @@
+{{/* Labels of every object; takes a dict of root and component. */}}
+{{- define "diffusers-mcp.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{ include "diffusers-mcp.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/part-of: diffusers-mcp
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Labels that select a component's pods: they never change. */}}
+{{- define "diffusers-mcp.selector" -}}
+app.kubernetes.io/name: diffusers-mcp
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* Labels of the runtime's pods in any release, with and without KServe; takes the runtime's name. */}}
+{{- define "diffusers-mcp.runtimeLabel" -}}
+diffusers-mcp/runtime: {{ . }}
+{{- end }}
+
+{{/* Reference of an image: digest beats tag; takes a dict of image, where (its values key) and default (a tag). */}}
+{{- define "diffusers-mcp.image" -}}
+{{- $tag := .image.tag | default .default -}}
+{{- if eq $tag "latest" -}}
+{{- fail (printf "%s.tag: \"latest\" changes under a running release. Name a version, or a digest:\n\n%s" .where (include "diffusers-mcp.nested" (dict "path" .where "yaml" "digest: sha256:<64 hex digits>"))) -}}
+{{- end -}}
+{{- $name := .image.repository -}}
+{{- with .image.registry -}}{{- $name = printf "%s/%s" (trimSuffix "/" .) $name -}}{{- end -}}
+{{- if .image.digest -}}{{ $name }}@{{ .image.digest }}{{- else -}}{{ $name }}:{{ $tag }}{{- end -}}
+{{- end }}
+
+{{- define "diffusers-mcp.serverImage" -}}
+{{- $default := ternary (printf "%s-deno" .Chart.AppVersion) .Chart.AppVersion (eq .Values.server.engine "deno") -}}
+{{- include "diffusers-mcp.image" (dict "image" .Values.server.image "where" "server.image" "default" $default) -}}
+{{- end }}
+
+{{- define "diffusers-mcp.runtimeImage" -}}
+{{- $default := ternary .Chart.AppVersion (printf "%s-cpu" .Chart.AppVersion) (gt (int .Values.runtime.gpu.count) 0) -}}
+{{- include "diffusers-mcp.image" (dict "image" .Values.runtime.image "where" "runtime.image" "default" $default) -}}
+{{- end }}
+
+{{/* YAML under a dotted path, to paste; takes a dict of path and yaml. */}}
+{{- define "diffusers-mcp.nested" -}}
+{{- $indent := 0 -}}
+{{- range splitList "." .path -}}
+{{ repeat $indent " " }}{{ . }}:{{ "\n" }}
+{{- $indent = add $indent 2 | int -}}
+{{- end -}}
+{{ .yaml | indent $indent }}
+{{- end }}
+
+{{/* "true" where more than one server may run at a time by design. */}}
+{{- define "diffusers-mcp.many" -}}
+{{- if and .Values.server.enabled (or .Values.server.autoscaling.enabled (gt (int .Values.server.replicas) 1)) -}}true{{- end -}}
+{{- end }}
+
+{{/* "true" where the chart installs the runtime. */}}
+{{- define "diffusers-mcp.ownRuntime" -}}
+{{- if has .Values.runtime.mode (list "kserve" "deployment") -}}true{{- end -}}
+{{- end }}
+
+{{/* "true" where an Ingress is made. */}}
+{{- define "diffusers-mcp.ingress" -}}
+{{- if and .Values.server.ingress.enabled (not .Values.openshift) -}}true{{- end -}}
+{{- end }}
+
+{{/* "true" where a Route is made. */}}
+{{- define "diffusers-mcp.route" -}}
+{{- if and .Values.openshift .Values.server.route.enabled .Values.server.publicUrl -}}true{{- end -}}
+{{- end }}
+
+{{/* Host of publicUrl, without a port. */}}
+{{- define "diffusers-mcp.publicHost" -}}
+{{- (urlParse .Values.server.publicUrl).hostname -}}
+{{- end }}
+
+{{- define "diffusers-mcp.runtimeNamespace" -}}
+{{- if eq .Values.runtime.mode "external" -}}{{- .Values.runtime.namespace | default .Release.Namespace -}}{{- else -}}{{- .Release.Namespace -}}{{- end -}}
+{{- end }}
+
+{{- define "diffusers-mcp.runtimeUrl" -}}
+{{- if and (eq .Values.runtime.mode "external") .Values.runtime.url -}}
+{{- .Values.runtime.url -}}
+{{- else -}}
+http://{{ .Values.runtime.name }}.{{ include "diffusers-mcp.runtimeNamespace" . }}.svc.{{ .Values.clusterDomain }}:8080
+{{- end -}}
+{{- end }}
+
+{{/* The runtime as a target of RUNTIMES, for releases with more than one. */}}
+{{- define "diffusers-mcp.targets" -}}
+{{- $targets := list -}}
+{{- if ne .Values.runtime.mode "embedded" -}}
+{{- $own := dict "name" .Values.runtime.name "kind" "kserve" "url" (include "diffusers-mcp.runtimeUrl" .) "model" .Values.runtime.modelName "concurrency" (include "diffusers-mcp.concurrency" . | int) "queue" (int .Values.runtime.queue) -}}
+{{- $targets = append $targets $own -}}
+{{- end -}}
+{{- concat $targets .Values.server.targets | toJson -}}
+{{- end }}
+
+{{- define "diffusers-mcp.concurrency" -}}
+{{- mul (int .Values.runtime.replicas) (int .Values.runtime.slots) -}}
+{{- end }}
+
+{{/* Whole seconds from SIGTERM to the end: both drains and a margin of 10 s. */}}
+{{- define "diffusers-mcp.gracePeriod" -}}
+{{- add (div (add (int .Values.server.drainDelayMs) (int .Values.server.drainMs) 999) 1000) 10 -}}
+{{- end }}
+
+{{- define "diffusers-mcp.serverSecret" -}}
+{{- .Values.server.existingSecret | default .Release.Name -}}
+{{- end }}
+
+{{- define "diffusers-mcp.valkeySecret" -}}
+{{- .Values.valkey.existingSecret | default (printf "%s-valkey" .Release.Name) -}}
+{{- end }}
+
+{{/* The server's own keys that it gets: without authentication none that would contradict AUTH=none. */}}
+{{- define "diffusers-mcp.serverSecretKeys" -}}
+{{- $keys := list -}}
+{{- range .Values.server.secretKeys -}}
+{{- if or $.Values.server.auth.enabled (eq . "IMAGE_URL_KEY") -}}{{- $keys = append $keys . -}}{{- end -}}
+{{- end -}}
+{{- $keys | toJson -}}
+{{- end }}
+
+{{/* Every secret of the server: [{secret, keys}]. Each key becomes a file and NAME_FILE. */}}
+{{- define "diffusers-mcp.secrets" -}}
+{{- $secrets := list -}}
+{{- with include "diffusers-mcp.serverSecretKeys" . | fromJsonArray -}}
+{{- $secrets = append $secrets (dict "secret" (include "diffusers-mcp.serverSecret" $) "keys" .) -}}
+{{- end -}}
+{{- if ne .Values.valkey.mode "none" -}}
+{{- $secrets = append $secrets (dict "secret" (include "diffusers-mcp.valkeySecret" .) "keys" (list "VALKEY_URL")) -}}
+{{- end -}}
+{{- if eq .Values.images.backend "s3" -}}
+{{- $secrets = append $secrets (dict "secret" .Values.images.s3.existingSecret "keys" (list "IMAGES_S3_ACCESS_KEY" "IMAGES_S3_SECRET_KEY")) -}}
+{{- end -}}
+{{- if .Values.xdp.baseUrl -}}
+{{- $secrets = append $secrets (dict "secret" .Values.xdp.existingSecret "keys" (list "XDP_ACCESS_KEY" "XDP_SECRET_KEY")) -}}
+{{- end -}}
+{{- if and .Values.trino.url .Values.trino.existingSecret -}}
+{{- $secrets = append $secrets (dict "secret" .Values.trino.existingSecret "keys" .Values.trino.secretKeys) -}}
+{{- end -}}
+{{- $secrets | toJson -}}
+{{- end }}
+
+{{/* Pod security that the "restricted" level accepts; takes a dict of root, uid and more (values laid over it). */}}
+{{- define "diffusers-mcp.podSecurity" -}}
+{{- $context := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- if not .root.Values.openshift -}}
+{{- $_ := merge $context (dict "runAsUser" (int .uid) "runAsGroup" (int .uid) "fsGroup" (int .uid) "fsGroupChangePolicy" "OnRootMismatch") -}}
+{{- end -}}
+{{- mergeOverwrite $context (deepCopy (.more | default dict)) | toYaml -}}
+{{- end }}
+
+{{- define "diffusers-mcp.containerSecurity" -}}
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+privileged: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+{{- end }}
+
+{{/* Apart from each other where that is possible; takes selector labels as YAML. */}}
+{{- define "diffusers-mcp.apart" -}}
+podAntiAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        topologyKey: kubernetes.io/hostname
+        labelSelector:
+          matchLabels: {{- . | nindent 12 }}
+{{- end }}
+
+{{/* Spread over zones and nodes where that is possible; takes selector labels as YAML. */}}
+{{- define "diffusers-mcp.spread" -}}
+{{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+- maxSkew: 1
+  topologyKey: {{ . }}
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels: {{- $ | nindent 6 }}
+{{- end }}
+{{- end }}
+
+{{/* Egress to the cluster's DNS: CoreDNS on 53, OpenShift's on 5353, the node-local cache by address. */}}
+{{- define "diffusers-mcp.dnsEgress" -}}
+- to:
+    - namespaceSelector:
+        matchExpressions:
+          - key: kubernetes.io/metadata.name
+            operator: In
+            values: {{- toYaml .Values.networkPolicy.dnsNamespaces | nindent 14 }}
+    {{- with .Values.networkPolicy.nodeLocalDns }}
+    - ipBlock:
+        cidr: {{ . }}
+    {{- end }}
+  ports:
+    {{- range list 53 5353 }}
+    - { protocol: UDP, port: {{ . }} }
+    - { protocol: TCP, port: {{ . }} }
+    {{- end }}
+{{- end }}
+
+{{/* Everywhere but private, link-local and loopback networks: nobody's metadata service, no other pod. */}}
+{{- define "diffusers-mcp.publicNetworks" -}}
+- ipBlock:
+    cidr: 0.0.0.0/0
+    except: [10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16]
+- ipBlock:
+    cidr: ::/0
+    except: ["::1/128", fc00::/7, fe80::/10]
+{{- end }}
+
+{{/* One egress rule to a service outside of the release; takes a dict of egress (values) and url. */}}
+{{- define "diffusers-mcp.egressTo" -}}
+{{- $url := urlParse (.url | default "") -}}
+{{- $port := int (.egress.port | default 0) -}}
+{{- if not $port -}}
+{{- $port = regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | int | default (ternary 443 80 (eq $url.scheme "https")) -}}
+{{- end -}}
+- to:
+    {{- if .egress.cidrs }}
+    {{- range .egress.cidrs }}
+    - ipBlock:
+        cidr: {{ . }}
+    {{- end }}
+    {{- else if .egress.namespace }}
+    - namespaceSelector:
+        matchLabels:
+          kubernetes.io/metadata.name: {{ .egress.namespace }}
+    {{- else }}
+    {{- include "diffusers-mcp.publicNetworks" . | nindent 4 }}
+    {{- end }}
+  ports:
+    - { protocol: TCP, port: {{ $port }} }
+{{- end }}
+
+{{/* Peers that may scrape. */}}
+{{- define "diffusers-mcp.monitoringPeers" -}}
+{{- $namespaces := .Values.networkPolicy.monitoringNamespaces -}}
+{{- if .Values.openshift -}}{{- $namespaces = concat $namespaces (list "openshift-monitoring" "openshift-user-workload-monitoring") -}}{{- end -}}
+- namespaceSelector:
+    matchExpressions:
+      - key: kubernetes.io/metadata.name
+        operator: In
+        values: {{- toYaml $namespaces | nindent 10 }}
+{{- end }}
+
+{{/* How the engine runs one of the server's entries; takes a dict of root and entry. Deno gets what it needs by name: sockets, the environment, files, sharp's native library and the machine's name. */}}
+{{- define "diffusers-mcp.command" -}}
+{{- if eq .root.Values.server.engine "deno" -}}
+["deno", "run", "--quiet", "--cached-only", "--no-prompt", "--allow-net", "--allow-env", "--allow-read", "--allow-sys", "--allow-ffi", "src/{{ .entry }}"]
+{{- else -}}
+["node", "src/{{ .entry }}"]
+{{- end -}}
+{{- end }}

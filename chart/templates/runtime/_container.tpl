@@ -1,0 +1,156 @@
+{{/* What the runtime's container is, with KServe and without. */}}
+{{- define "diffusers-mcp.runtimeContainer" -}}
+{{- $runtime := .Values.runtime -}}
+{{- $model := $runtime.model -}}
+image: {{ include "diffusers-mcp.runtimeImage" . }}
+imagePullPolicy: {{ $runtime.image.pullPolicy }}
+env:
+  - { name: MODEL_ID, value: {{ ternary $model.id "/mnt/models" (eq $model.source "hub") | quote }} }
+  - { name: MODEL_NAME, value: {{ $runtime.modelName | quote }} }
+  - { name: DTYPE, value: {{ $runtime.dtype }} }
+  - { name: ENABLE_LOW_CPU_MEM, value: {{ $runtime.lowCpuMem | quote }} }
+  - { name: ENABLE_ATTENTION_SLICING, value: {{ $runtime.attentionSlicing | quote }} }
+  - { name: ENABLE_VAE_SLICING, value: {{ $runtime.vaeSlicing | quote }} }
+  - { name: ENABLE_CPU_OFFLOAD, value: {{ $runtime.cpuOffload | quote }} }
+  - { name: DRAIN_SECONDS, value: {{ int $runtime.drainSeconds | quote }} }
+  {{- if and (eq $model.source "hub") $model.hubTokenSecret }}
+  - { name: HF_TOKEN_PATH, value: /run/secrets/diffusers-runtime/HF_TOKEN }
+  {{- end }}
+  {{- with $runtime.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+ports:
+  # The first one is what KServe's Service leads to.
+  - { name: http, containerPort: 8080, protocol: TCP }
+  - { name: metrics, containerPort: 8888, protocol: TCP }
+securityContext: {{- include "diffusers-mcp.containerSecurity" . | nindent 2 }}
+resources: {{- include "diffusers-mcp.runtimeResources" . | nindent 2 }}
+# It answers while it loads and while it draws; ready it is after a warm-up step. A load that hangs is started anew.
+startupProbe:
+  httpGet: { path: /v2/health/ready, port: http }
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: {{ mul (int $runtime.startupMinutes) 12 }}
+livenessProbe:
+  httpGet: { path: /health, port: http }
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: { path: /v2/models/{{ $runtime.modelName }}/ready, port: http }
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: 2
+volumeMounts:
+  - { name: tmp, mountPath: /tmp }
+  - { name: shm, mountPath: /dev/shm }
+  {{- if eq $model.source "hub" }}
+  - { name: cache, mountPath: /cache }
+  {{- if $model.hubTokenSecret }}
+  - { name: hub-token, mountPath: /run/secrets/diffusers-runtime, readOnly: true }
+  {{- end }}
+  {{- end }}
+  {{- if and (eq $model.source "pvc") (eq $runtime.mode "deployment") }}
+  - name: model
+    mountPath: /mnt/models
+    readOnly: true
+    {{- with $model.pvc.path }}
+    subPath: {{ . }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+
+{{/* The runtime's resources with its GPUs, which are requested as they are limited. */}}
+{{- define "diffusers-mcp.runtimeResources" -}}
+{{- $resources := deepCopy .Values.runtime.resources -}}
+{{- if gt (int .Values.runtime.gpu.count) 0 -}}
+{{- $gpu := dict .Values.runtime.gpu.resource (.Values.runtime.gpu.count | toString) -}}
+{{- $resources = mergeOverwrite $resources (dict "requests" $gpu "limits" $gpu) -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end }}
+
+{{- define "diffusers-mcp.runtimeVolumes" -}}
+{{- $runtime := .Values.runtime -}}
+{{- $model := $runtime.model -}}
+- name: tmp
+  emptyDir: { sizeLimit: 1Gi }
+- name: shm
+  emptyDir: { medium: Memory, sizeLimit: {{ $runtime.shmSize }} }
+{{- if eq $model.source "hub" }}
+- name: cache
+  {{- if $runtime.cache.existingClaim }}
+  persistentVolumeClaim: { claimName: {{ $runtime.cache.existingClaim }} }
+  {{- else if $runtime.cache.persistent }}
+  persistentVolumeClaim: { claimName: {{ $runtime.name }} }
+  {{- else }}
+  emptyDir: { sizeLimit: {{ $runtime.cache.size }} }
+  {{- end }}
+{{- with $model.hubTokenSecret }}
+- name: hub-token
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{ key: HF_TOKEN, path: HF_TOKEN }]
+{{- end }}
+{{- end }}
+{{- if and (eq $model.source "pvc") (eq $runtime.mode "deployment") }}
+- name: model
+  persistentVolumeClaim: { claimName: {{ $model.pvc.claim }}, readOnly: true }
+{{- end }}
+{{- end }}
+
+{{/* Labels that select the runtime's pods: KServe's where it makes them. */}}
+{{- define "diffusers-mcp.runtimeSelector" -}}
+{{- if eq .Values.runtime.mode "kserve" -}}
+serving.kserve.io/inferenceservice: {{ .Values.runtime.name }}
+component: predictor
+{{- else -}}
+{{ include "diffusers-mcp.runtimeLabel" .Values.runtime.name }}
+{{- end -}}
+{{- end }}
+
+{{/* Where the runtime's pods may run, and as whom: fields of a pod, and of KServe's predictor. */}}
+{{- define "diffusers-mcp.runtimePlacement" -}}
+{{- $runtime := .Values.runtime -}}
+serviceAccountName: {{ $runtime.name }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $runtime.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $runtime.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+securityContext: {{- include "diffusers-mcp.podSecurity" (dict "root" . "uid" 10001 "more" $runtime.podSecurityContext) | nindent 2 }}
+terminationGracePeriodSeconds: {{ add (int $runtime.drainSeconds) 10 }}
+{{- with $runtime.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $runtime.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+affinity:
+  {{- if $runtime.affinity }}
+  {{- toYaml $runtime.affinity | nindent 2 }}
+  {{- else }}
+  {{- include "diffusers-mcp.apart" (include "diffusers-mcp.runtimeSelector" .) | nindent 2 }}
+  {{- end }}
+topologySpreadConstraints: {{- include "diffusers-mcp.spread" (include "diffusers-mcp.runtimeSelector" .) | nindent 2 }}
+{{- end }}
+
+{{/* A GPU is not there twice: the old pod goes before the new one comes. */}}
+{{- define "diffusers-mcp.runtimeStrategy" -}}
+type: RollingUpdate
+rollingUpdate:
+  {{- if gt (int .Values.runtime.gpu.count) 0 }}
+  maxUnavailable: 1
+  maxSurge: 0
+  {{- else }}
+  maxUnavailable: 0
+  maxSurge: 1
+  {{- end }}
+{{- end }}
