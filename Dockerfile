@@ -1,7 +1,9 @@
 # syntax=docker/dockerfile:1
-# The server. `--target node` (default) runs on Node. The base is a build argument: users get the public image, an
-# offline build passes a local one. Where npm needs a private CA, pass it as the build secret `ca`.
+# The server. `--target node` (default) runs on Node, `--target deno` on Deno with the permissions that it needs by
+# name. The bases are build arguments: users get the public images, an offline build passes local ones. Where npm
+# needs a private CA, pass it as the build secret `ca`.
 ARG NODE_IMAGE=node:24-bookworm-slim
+ARG DENO_IMAGE=denoland/deno:debian-2.9.6
 
 FROM ${NODE_IMAGE} AS build
 WORKDIR /app
@@ -10,11 +12,25 @@ COPY package.json package-lock.json ./
 RUN --mount=type=secret,id=ca,target=/run/secrets/ca.pem \
     if [ -f /run/secrets/ca.pem ]; then export NODE_EXTRA_CA_CERTS=/run/secrets/ca.pem; fi; \
     npm ci --omit=dev --no-audit --no-fund
-COPY LICENSE ./
+COPY LICENSE deno.json ./
 COPY src ./src
 # Files arrive with the modes that the checkout's umask gave them: let every user read them, and none but root write.
-RUN chmod -R a+rX,go-w LICENSE package.json src
+RUN chmod -R a+rX,go-w LICENSE deno.json package.json src
 
+FROM ${DENO_IMAGE} AS deno
+ENV NODE_ENV=production HOST=0.0.0.0 DENO_DIR=/deno-dir DENO_NO_UPDATE_CHECK=1
+WORKDIR /app
+COPY --from=build /app/node_modules ./node_modules
+COPY --from=build /app/package.json /app/LICENSE /app/deno.json ./
+COPY --from=build /app/src ./src
+# Translated here, because the root file system is read-only later.
+RUN deno cache --quiet src/main.deno.ts src/main.wait.ts && chmod -R a+rX,go-w /deno-dir
+USER 10001:10001
+EXPOSE 8080
+# Sockets, the environment, files to read, the machine's name, and sharp's native library; nothing else.
+ENTRYPOINT ["deno", "run", "--quiet", "--cached-only", "--no-prompt", "--allow-net", "--allow-env", "--allow-read", "--allow-sys", "--allow-ffi", "src/main.deno.ts"]
+
+# The last stage is what a build without --target makes.
 FROM ${NODE_IMAGE} AS node
 ENV NODE_ENV=production HOST=0.0.0.0
 WORKDIR /app

@@ -2,6 +2,7 @@ import { defineConfig } from 'vitest/config'
 
 // unit: beside the sources, no sockets. contract: one suite against real server processes on Node and Deno.
 // services: backends against real servers that the tests start.
+// chart: what Helm renders, by linters and schemas; scripts/test-chart.ts builds the tools first.
 // e2e: the server in front of the real Python runtime; scripts/test.ts prepares its environment.
 export default defineConfig({
   test: {
@@ -29,6 +30,15 @@ export default defineConfig({
           include: ['test/services/**/*.test.ts'],
           fileParallelism: false,
           hookTimeout: 300_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'chart',
+          include: ['test/chart/**/*.test.ts'],
+          fileParallelism: false,
+          hookTimeout: 600_000,
         },
       },
       {

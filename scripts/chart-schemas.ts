@@ -104,7 +104,9 @@ function closeCustom(node: Node): Node {
       out[key] = isNode(value) ? closeCustom(value) : value
     else if (!LEFT_OUT.has(key) && !key.startsWith('x-kubernetes')) out[key] = value
   }
-  const required = ((node.required ?? []) as string[]).filter((name) => !('default' in (properties[name] ?? {})))
+  const required = ((node.required ?? []) as string[]).filter(
+    (name) => !('default' in (properties[name] ?? {})),
+  )
   // Draft 4, which kubeconform goes by, allows no empty list.
   if (required.length > 0) out.required = required
   if (node['x-kubernetes-int-or-string']) out.type = ['integer', 'string']
@@ -123,15 +125,16 @@ interface CustomResource {
   readonly spec: {
     readonly group: string
     readonly names: { readonly kind: string }
-    readonly versions: readonly { readonly name: string; readonly schema: { readonly openAPIV3Schema: Node } }[]
+    readonly versions: readonly {
+      readonly name: string
+      readonly schema: { readonly openAPIV3Schema: Node }
+    }[]
   }
 }
 
 function customResources(): CustomResource[] {
   const gateway = moduleFolder(`sigs.k8s.io/gateway-api@${GATEWAY_API}`)
-  const operator = moduleFolder(
-    `github.com/prometheus-operator/prometheus-operator@${PROMETHEUS_OPERATOR}`,
-  )
+  const operator = moduleFolder(`github.com/prometheus-operator/prometheus-operator@${PROMETHEUS_OPERATOR}`)
   const operatorCrds = `${operator}/example/prometheus-operator-crd/monitoring.coreos.com`
   const texts = [
     readFileSync(`${gateway}/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml`, 'utf8'),

@@ -62,7 +62,8 @@ function describedKeys(text: string): Described[] {
 function schemaOf({ path, description, refinement }: Described, fallback: unknown): Schema {
   const where = `chart/values.yaml: ${path.join('.')}`
   if (Array.isArray(fallback)) {
-    if (!refinement?.items) throw new Error(`${where} is a list: say what is in it by # @schema {"items": ...}`)
+    if (!refinement?.items)
+      throw new Error(`${where} is a list: say what is in it by # @schema {"items": ...}`)
     return { description, type: 'array', ...refinement }
   }
   if (typeof fallback === 'object') {

@@ -55,6 +55,7 @@ const TOOLS = {
 } satisfies Record<string, Tool>
 
 export type ToolName = keyof typeof TOOLS
+export const TOOL_NAMES = Object.keys(TOOLS) as ToolName[]
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
@@ -96,4 +97,4 @@ export function tool(name: ToolName): string {
   })
 }
 
-if (import.meta.main) for (const name of Object.keys(TOOLS) as ToolName[]) console.log(tool(name))
+if (import.meta.main) for (const name of TOOL_NAMES) console.log(tool(name))

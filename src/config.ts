@@ -219,6 +219,11 @@ export const SETTINGS = {
     default: '16',
   }),
 
+  RUNTIME_WAIT_MS: setting(
+    wholeNumber(1000, 60 * MINUTE_MS),
+    'How long main.wait.ts, which the chart runs before the server, waits for all targets together, in milliseconds.',
+    { default: '300000' },
+  ),
   WAIT_BUDGET_MS: setting(
     wholeNumber(0, 60 * MINUTE_MS),
     'How long one call waits for its picture before it gets a handle, in milliseconds. Big hosts cut calls at 45 s.',
@@ -419,6 +424,7 @@ export interface Config {
   readonly targets: readonly TargetDefinition[]
   /** Where the single runtime lives in Kubernetes, for diagnostics. */
   readonly runtimeService: string | undefined
+  readonly runtimeWaitMs: number
   readonly waitBudgetMs: number
   readonly jobDeadlineMs: number
   readonly orphanGraceMs: number
@@ -596,6 +602,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     runtimeService: value.DIFFUSERS_RUNTIME_SERVICE
       ? `${value.DIFFUSERS_RUNTIME_SERVICE}${value.DIFFUSERS_RUNTIME_NAMESPACE ? `.${value.DIFFUSERS_RUNTIME_NAMESPACE}` : ''}`
       : undefined,
+    runtimeWaitMs: value.RUNTIME_WAIT_MS,
     waitBudgetMs: value.WAIT_BUDGET_MS,
     jobDeadlineMs: value.JOB_DEADLINE_MS,
     orphanGraceMs: value.ORPHAN_GRACE_MS,

@@ -1,0 +1,26 @@
+/** Prometheus' rule checker: from the PATH, else taken out of Debian's package without installing its daemon. */
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { cached } from '../../scripts/cache.ts'
+
+/** Path of promtool. @throws Error where there is neither it nor apt-get. */
+export function promtool(): string {
+  if (spawnSync('promtool', ['--version']).status === 0) return 'promtool'
+  const folder = cached('promtool', (path) => {
+    mkdirSync(path, { recursive: true })
+    run('apt-get', ['update', '-qq'], path)
+    run('apt-get', ['download', '-qq', 'prometheus'], path)
+    const [file] = readdirSync(path)
+    run('dpkg', ['-x', file!, path], path)
+  })
+  return join(folder, 'usr/bin/promtool')
+}
+
+function run(command: string, args: readonly string[], cwd: string): void {
+  const { status, error } = spawnSync(command, args, { cwd, stdio: ['ignore', 2, 2] })
+  if (status !== 0)
+    throw new Error(
+      `${command} ${args.join(' ')} failed${error ? `: ${error.message}` : ''}. Put promtool (of Prometheus 2.40 or newer) on the PATH.`,
+    )
+}
