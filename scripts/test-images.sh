@@ -12,29 +12,21 @@
 set -euo pipefail
 umask 022
 cd "$(dirname "$0")/.."
+# shellcheck source=scripts/build-images.sh
+. scripts/build-images.sh
 
-IMAGES=${XDG_CACHE_HOME:-$HOME/.cache}/diffusers-mcp/images
-# The runtime is tested without the 4 GB of CUDA. This script makes the libraries that torch then looks for.
-STUBS=../shared/recipes/runtime/make_cuda_stubs.py
 # OpenShift gives every namespace user ids like this one, and always group 0.
 OPENSHIFT=1000620000:0
 REQUEST='{"prompt":"a lighthouse","width":64,"height":64,"num_inference_steps":2,"seed":7}'
 
-STORAGE=(--root "$IMAGES/storage" --runroot "$IMAGES/run" --storage-driver overlay)
-BUILDAH=(nice -n 10 buildah "${STORAGE[@]}")
-PODMAN=(nice -n 5 podman "${STORAGE[@]}" --cgroup-manager cgroupfs --events-backend none --runtime runc)
 # Podman's own limits are higher than root may set inside a sandbox.
 LIMITS=(--ulimit nofile=1024:4096 --ulimit nproc=4096:4096)
 # With its shells masked an image proves that it needs none.
 LOCKED=("${LIMITS[@]}" --log-driver k8s-file --read-only --cap-drop all --security-opt no-new-privileges
   --volume /dev/null:/usr/bin/dash:ro --volume /dev/null:/usr/bin/bash:ro)
 
-# A change of the runtime's lock file leaves 4 GB of layers behind; past this many GB the cache begins anew.
-CACHE_MAX=20
-
 passed=0
 failed=0
-work=$(mktemp -d)
 containers=()
 
 finish() {
@@ -45,9 +37,6 @@ finish() {
   rm -rf "$work"
 }
 trap finish EXIT
-
-say() { printf '\n=== %s\n' "$*"; }
-die() { printf '%s\n' "$*" >&2; exit 1; }
 
 check() { # check WHAT COMMAND...: counts it, sets $ok to yes or no; its output is shown when it fails
   local what=$1 begun=$SECONDS
@@ -66,69 +55,6 @@ summary() {
   printf '\n%s passed, %s failed\n' "$passed" "$failed"
   [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
   exit
-}
-
-install_tools() {
-  local missing=()
-  local tool
-  for tool in buildah podman runc mmdebstrap curl; do
-    command -v "$tool" > "$work/which" || missing+=("$tool")
-  done
-  [ "$(id -u)" -eq 0 ] || die "This needs root: overlay storage, and containers on the host's network."
-  [ ${#missing[@]} -eq 0 ] && return
-  say "Installing ${missing[*]}"
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" debian-archive-keyring
-}
-
-build() { # build TAG CONTEXT OPTION...
-  local tag=$1 context=$2
-  shift 2
-  "${BUILDAH[@]}" bud --isolation chroot --layers --tag "$tag" "$@" "$context"
-}
-
-# Bases with the layout of the public ones, from Debian's packages and npm's binary of Node.
-make_bases() {
-  local base=$IMAGES/base
-  mkdir -p "$base"
-  if [ ! -f "$base/bookworm.tar" ]; then
-    nice mmdebstrap --quiet --variant=minbase --include=ca-certificates bookworm "$work/bookworm.tar"
-    mv "$work/bookworm.tar" "$base"
-  fi
-  rm -rf "$base/node" "$base/npm"
-  cp "$NODE" "$base/node"
-  cp -R "$(npm root --global)/npm" "$base/npm"
-  build "$DEBIAN_IMAGE" "$base" --file - << 'END'
-FROM scratch
-ADD bookworm.tar /
-CMD ["bash"]
-END
-  build "$NODE_IMAGE" "$base" --file - << END
-FROM $DEBIAN_IMAGE
-COPY npm /usr/local/lib/node_modules/npm
-COPY --chmod=0755 node /usr/local/bin/node
-RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm && chmod +x /usr/local/lib/node_modules/npm/bin/*.js
-END
-  build "$PYTHON_IMAGE" "$base" --file - << END
-FROM $DEBIAN_IMAGE
-RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends python3 python3-venv \
-    && rm -rf /var/lib/apt/lists/* && ln -s /usr/bin/python3 /usr/local/bin/python
-END
-}
-
-# The files of COMMIT, or of the working tree through an index of its own: without what git ignores (node_modules).
-export_source() { # export_source FOLDER [COMMIT]
-  local tree=${2:-}
-  if [ -z "$tree" ]; then
-    export GIT_INDEX_FILE=$work/index
-    git read-tree HEAD
-    git add --all
-    tree=$(git write-tree)
-    unset GIT_INDEX_FILE
-  fi
-  mkdir "$1"
-  # Modes as in the checkout of somebody with a strict umask: the images' users must be able to read them all the same.
-  git archive "$tree" | (umask 077 && tar -x --no-same-permissions -C "$1")
 }
 
 free_port() {
@@ -230,19 +156,19 @@ refuses_to_be_open() { # refuses_to_be_open IMAGE
 
 size() { printf '        %s: %s\n' "$1" "$("${PODMAN[@]}" images --format '{{.Size}}' "$1")"; }
 
-test_server() {
-  say 'Server image'
+test_server() { # test_server IMAGE
+  say "Server image $1"
   local user port
   for user in 10001:10001 "$OPENSHIFT"; do
     port=$(free_port)
-    check "as $user: starts" start --user "$user" --env PORT="$port" "$SERVER"
+    check "as $user: starts" start --user "$user" --env PORT="$port" "$1"
     check "as $user: /health" answers "http://127.0.0.1:$port/health" 30
     check "as $user: /ready" answers "http://127.0.0.1:$port/ready" 30
     check "as $user: no capability, no new privilege" locked_down "$user"
     check "as $user: a picture" server_draws "$port"
     check "as $user: SIGTERM ends it with 0" ends_on_sigterm
   done
-  check 'refuses to listen for everyone without authentication' refuses_to_be_open "$SERVER"
+  check 'refuses to listen for everyone without authentication' refuses_to_be_open "$1"
 }
 
 make_pipeline() {
@@ -291,34 +217,19 @@ test_both() {
   check 'SIGTERM ends the runtime with 0' ends_on_sigterm
 }
 
-install_tools
-mkdir -p "$IMAGES/storage"
-if [ "$(du --summarize --block-size 1G "$IMAGES/storage" | cut -f 1)" -gt "$CACHE_MAX" ]; then
-  "${PODMAN[@]}" rmi --all --force > "$work/rmi.log" 2>&1 || cat "$work/rmi.log"
-fi
-node scripts/setup.mjs
-NODE=$PWD/node_modules/node/bin/node
-DEBIAN_IMAGE=localhost/debian:bookworm
-NODE_IMAGE=localhost/node:$("$NODE" -p 'process.versions.node')
-PYTHON_IMAGE=localhost/python:3.11
-SERVER=localhost/diffusers-mcp:test
-RUNTIME=localhost/diffusers-runtime:test
-
-# Where this machine's certificates are not the public ones, the package managers inside the build need them too.
-certificates=${NODE_EXTRA_CA_CERTS:-${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}}
-ca=()
-[ -f "$certificates" ] && ca=(--secret "id=ca,src=$certificates")
-
-say 'Base images'
-make_bases > "$work/bases.log" 2>&1 || { cat "$work/bases.log"; die 'The base images could not be made.'; }
-export_source "$work/source" "${1:-}"
+prepare_images "${1:-}"
 
 say 'Building the server image'
-check 'the server image builds' build "$SERVER" "$work/source" --target node \
-  --build-arg NODE_IMAGE="$NODE_IMAGE" "${ca[@]}"
+check 'the server image builds' build_server
 [ "$ok" = yes ] || summary
 size "$SERVER"
-test_server
+test_server "$SERVER"
+
+say 'Building the server image for Deno'
+check 'the server image for Deno builds' build_deno_server
+[ "$ok" = yes ] || summary
+size "$DENO_SERVER"
+test_server "$DENO_SERVER"
 
 if [ ! -f "$STUBS" ]; then
   say "The runtime image is left out: $STUBS is missing, and with CUDA the image is 5 GB"
@@ -326,8 +237,7 @@ if [ ! -f "$STUBS" ]; then
 fi
 
 say 'Building the runtime image'
-check 'the runtime image builds' build "$RUNTIME" "$work/source/runtime" --build-arg PYTHON_IMAGE="$PYTHON_IMAGE" \
-  --build-arg TORCH=stubs --secret "id=stubs,src=$STUBS" "${ca[@]}"
+check 'the runtime image builds' build_runtime
 [ "$ok" = yes ] || summary
 size "$RUNTIME"
 check 'its libraries make a tiny pipeline' make_pipeline

@@ -1,0 +1,126 @@
+# shellcheck shell=bash
+# Building the container images without a container engine or an image registry, for scripts that are to test them:
+# source this file from the repository's root. Needs Linux with apt-get, and root (overlay storage, host network).
+# What it builds stays in $XDG_CACHE_HOME/diffusers-mcp/images (else ~/.cache); remove it at will.
+
+IMAGES=${XDG_CACHE_HOME:-$HOME/.cache}/diffusers-mcp/images
+# The runtime is tested without the 4 GB of CUDA. This script makes the libraries that torch then looks for.
+STUBS=../shared/recipes/runtime/make_cuda_stubs.py
+
+STORAGE=(--root "$IMAGES/storage" --runroot "$IMAGES/run" --storage-driver overlay)
+BUILDAH=(nice -n 10 buildah "${STORAGE[@]}")
+PODMAN=(nice -n 5 podman "${STORAGE[@]}" --cgroup-manager cgroupfs --events-backend none --runtime runc)
+# A change of the runtime's lock file leaves 4 GB of layers behind; past this many GB the cache begins anew.
+CACHE_MAX=20
+
+work=$(mktemp -d)
+
+say() { printf '\n=== %s\n' "$*"; }
+die() { printf '%s\n' "$*" >&2; exit 1; }
+
+install_tools() {
+  local missing=()
+  local tool
+  for tool in buildah podman runc mmdebstrap curl; do
+    command -v "$tool" > "$work/which" || missing+=("$tool")
+  done
+  [ "$(id -u)" -eq 0 ] || die "This needs root: overlay storage, and containers on the host's network."
+  [ ${#missing[@]} -eq 0 ] && return
+  say "Installing ${missing[*]}"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" debian-archive-keyring
+}
+
+build() { # build TAG CONTEXT OPTION...
+  local tag=$1 context=$2
+  shift 2
+  "${BUILDAH[@]}" bud --isolation chroot --layers --tag "$tag" "$@" "$context"
+}
+
+# Bases with the layout of the public ones, from Debian's packages and npm's binary of Node.
+make_bases() {
+  local base=$IMAGES/base
+  mkdir -p "$base"
+  if [ ! -f "$base/bookworm.tar" ]; then
+    nice mmdebstrap --quiet --variant=minbase --include=ca-certificates bookworm "$work/bookworm.tar"
+    mv "$work/bookworm.tar" "$base"
+  fi
+  rm -rf "$base/node" "$base/npm"
+  cp "$NODE" "$base/node"
+  cp -R "$(npm root --global)/npm" "$base/npm"
+  build "$DEBIAN_IMAGE" "$base" --file - << 'END'
+FROM scratch
+ADD bookworm.tar /
+CMD ["bash"]
+END
+  build "$NODE_IMAGE" "$base" --file - << END
+FROM $DEBIAN_IMAGE
+COPY npm /usr/local/lib/node_modules/npm
+COPY --chmod=0755 node /usr/local/bin/node
+RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm && chmod +x /usr/local/lib/node_modules/npm/bin/*.js
+END
+  cp node_modules/deno/deno "$base/deno"
+  build "$DENO_IMAGE" "$base" --file - << END
+FROM $DEBIAN_IMAGE
+COPY --chmod=0755 deno /usr/bin/deno
+END
+  build "$PYTHON_IMAGE" "$base" --file - << END
+FROM $DEBIAN_IMAGE
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/* && ln -s /usr/bin/python3 /usr/local/bin/python
+END
+}
+
+# The files of COMMIT, or of the working tree through an index of its own: without what git ignores (node_modules).
+export_source() { # export_source FOLDER [COMMIT]
+  local tree=${2:-}
+  if [ -z "$tree" ]; then
+    export GIT_INDEX_FILE=$work/index
+    git read-tree HEAD
+    git add --all
+    tree=$(git write-tree)
+    unset GIT_INDEX_FILE
+  fi
+  mkdir "$1"
+  # Modes as in the checkout of somebody with a strict umask: the images' users must be able to read them all the same.
+  git archive "$tree" | (umask 077 && tar -x --no-same-permissions -C "$1")
+}
+
+# Tools, bases and the source in $work/source: that of COMMIT, or of the working tree.
+prepare_images() { # prepare_images [COMMIT]
+  install_tools
+  mkdir -p "$IMAGES/storage"
+  if [ "$(du --summarize --block-size 1G "$IMAGES/storage" | cut -f 1)" -gt "$CACHE_MAX" ]; then
+    "${PODMAN[@]}" rmi --all --force > "$work/rmi.log" 2>&1 || cat "$work/rmi.log"
+  fi
+  node scripts/setup.mjs
+  NODE=$PWD/node_modules/node/bin/node
+  DEBIAN_IMAGE=localhost/debian:bookworm
+  DENO_IMAGE=localhost/deno:$("$NODE" -p 'require("deno/package.json").version')
+  NODE_IMAGE=localhost/node:$("$NODE" -p 'process.versions.node')
+  PYTHON_IMAGE=localhost/python:3.11
+  SERVER=localhost/diffusers-mcp:test
+  DENO_SERVER=localhost/diffusers-mcp:test-deno
+  RUNTIME=localhost/diffusers-runtime:test
+
+  # Where this machine's certificates are not the public ones, the package managers inside the build need them too.
+  certificates=${NODE_EXTRA_CA_CERTS:-${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}}
+  ca=()
+  [ -f "$certificates" ] && ca=(--secret "id=ca,src=$certificates")
+
+  say 'Base images'
+  make_bases > "$work/bases.log" 2>&1 || { cat "$work/bases.log"; die 'The base images could not be made.'; }
+  export_source "$work/source" "${1:-}"
+}
+
+build_server() { build "$SERVER" "$work/source" --target node --build-arg NODE_IMAGE="$NODE_IMAGE" "${ca[@]}"; }
+
+build_deno_server() {
+  build "$DENO_SERVER" "$work/source" --target deno --build-arg NODE_IMAGE="$NODE_IMAGE" \
+    --build-arg DENO_IMAGE="$DENO_IMAGE" "${ca[@]}"
+}
+
+build_runtime() {
+  build "$RUNTIME" "$work/source/runtime" --build-arg PYTHON_IMAGE="$PYTHON_IMAGE" --build-arg TORCH=stubs \
+    --secret "id=stubs,src=$STUBS" "${ca[@]}"
+}
