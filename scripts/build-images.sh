@@ -102,6 +102,8 @@ prepare_images() { # prepare_images [COMMIT]
   SERVER=localhost/diffusers-mcp:test
   DENO_SERVER=localhost/diffusers-mcp:test-deno
   RUNTIME=localhost/diffusers-runtime:test
+  TINY_RUNTIME=localhost/diffusers-runtime:test-tiny
+  VALKEY=localhost/valkey:test
 
   # Where this machine's certificates are not the public ones, the package managers inside the build need them too.
   certificates=${NODE_EXTRA_CA_CERTS:-${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}}
@@ -123,4 +125,36 @@ build_deno_server() {
 build_runtime() {
   build "$RUNTIME" "$work/source/runtime" --build-arg PYTHON_IMAGE="$PYTHON_IMAGE" --build-arg TORCH=stubs \
     --secret "id=stubs,src=$STUBS" "${ca[@]}"
+}
+
+# The runtime with a pipeline of random weights in /models/sd, for clusters without a hub and without volumes.
+build_runtime_with_model() {
+  build "$TINY_RUNTIME" "$work/source/runtime/tests" --file - << END
+FROM $RUNTIME
+USER 0:0
+COPY tiny_pipelines.py /tmp/tiny_pipelines.py
+RUN python /tmp/tiny_pipelines.py /models sd && chmod -R go+rX /models && rm /tmp/tiny_pipelines.py
+USER 10001:0
+END
+}
+
+# Valkey from Debian's packages.
+build_valkey() {
+  local base=$IMAGES/base
+  if [ ! -f "$base/valkey.tar" ]; then
+    nice mmdebstrap --quiet --variant=minbase --include=valkey-server trixie "$work/valkey.tar"
+    mv "$work/valkey.tar" "$base"
+  fi
+  build "$VALKEY" "$base" --file - << 'END'
+FROM scratch
+ADD valkey.tar /
+USER 10002:10002
+CMD ["valkey-server"]
+END
+}
+
+# One file that `docker load`, `ctr images import` and the test cluster take.
+save_image() { # save_image TAG FILE
+  rm -f "$2"
+  "${BUILDAH[@]}" push "$1" "docker-archive:$2:$1"
 }
