@@ -3,6 +3,7 @@ import { defineConfig } from 'vitest/config'
 // unit: beside the sources, no sockets. contract: one suite against real server processes on Node and Deno.
 // services: backends against real servers that the tests start.
 // chart: what Helm renders, by linters and schemas; scripts/test-chart.ts builds the tools first.
+// cluster: the chart on the cluster that KUBECONFIG names; scripts/test-cluster.sh brings one up.
 // e2e: the server in front of the real Python runtime; scripts/test.ts prepares its environment.
 export default defineConfig({
   test: {
@@ -38,6 +39,16 @@ export default defineConfig({
           name: 'chart',
           include: ['test/chart/**/*.test.ts'],
           fileParallelism: false,
+          hookTimeout: 600_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'cluster',
+          include: ['test/cluster/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: 600_000,
           hookTimeout: 600_000,
         },
       },
