@@ -104,6 +104,7 @@ prepare_images() { # prepare_images [COMMIT]
   RUNTIME=localhost/diffusers-runtime:test
   TINY_RUNTIME=localhost/diffusers-runtime:test-tiny
   VALKEY=localhost/valkey:test
+  S3=localhost/seaweedfs:test
 
   # Where this machine's certificates are not the public ones, the package managers inside the build need them too.
   certificates=${NODE_EXTRA_CA_CERTS:-${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}}
@@ -150,6 +151,16 @@ FROM scratch
 ADD valkey.tar /
 USER 10002:10002
 CMD ["valkey-server"]
+END
+}
+
+# An S3-compatible store: SeaweedFS from PyPI.
+build_s3() {
+  cp "$("$NODE" -e 'import("./test/support/seaweedfs.ts").then((m) => console.log(m.seaweedfsProgram()))')" "$IMAGES/base/weed"
+  build "$S3" "$IMAGES/base" --file - << END
+FROM $DEBIAN_IMAGE
+COPY --chmod=0755 weed /usr/bin/weed
+USER 10001:10001
 END
 }
 

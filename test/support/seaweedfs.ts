@@ -42,7 +42,7 @@ export function findPython(): string | undefined {
  * @throws Error when it cannot be installed, ends, or does not answer within a minute.
  */
 export async function startSeaweedfs(): Promise<Seaweedfs> {
-  const weed = install()
+  const weed = seaweedfsProgram()
   const [accessKey, secretKey] = ['test-access-key', 'test-secret-key']
   const folder = await mkdtemp(join(tmpdir(), 'seaweedfs-'))
   const config = join(folder, 's3.json')
@@ -139,8 +139,8 @@ export async function startSeaweedfs(): Promise<Seaweedfs> {
   }
 }
 
-/** Path of the program, in the cache that all clones share. */
-function install(): string {
+/** Path of the program, in the cache that all clones share; installed when that is due. */
+export function seaweedfsProgram(): string {
   const home = join(CACHE, `seaweedfs-${VERSION}`)
   const weed = join(home, 'bin/weed')
   if (existsSync(weed)) return weed
