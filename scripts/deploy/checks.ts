@@ -12,12 +12,7 @@ const SERVER_PODS = `app.kubernetes.io/instance=${RELEASE},app.kubernetes.io/com
 interface Deployment {
   readonly spec: {
     readonly replicas?: number
-    readonly template: {
-      readonly spec: {
-        readonly containers: readonly { readonly command: readonly string[] }[]
-        readonly volumes?: readonly Volume[]
-      }
-    }
+    readonly template: { readonly spec: { readonly volumes?: readonly Volume[] } }
   }
   readonly status: { readonly readyReplicas?: number }
 }
@@ -43,9 +38,12 @@ function serverDeployment(kube: Kube, { name, namespace }: Environment): Deploym
 /** From a pod of the server: name, port and readiness of each target, by what its init container runs. */
 export function testConnectivity(kube: Kube, environment: Environment): void {
   const { namespace, name } = environment
-  const { spec } = serverDeployment(kube, environment)
+  serverDeployment(kube, environment)
   const pods = kube.get<{ items: Pod[] }>(['-n', namespace, 'pods', '-l', SERVER_PODS])!.items
-  const running = pods.find(({ status }) => status.containerStatuses?.some(({ state }) => state.running))
+  const running = pods.find(
+    ({ metadata, status }) =>
+      !metadata.deletionTimestamp && status.containerStatuses?.some(({ state }) => state.running),
+  )
   if (!running) {
     const [pod] = pods
     if (pod) process.stdout.write(`${pod.metadata.name}: ${describePod(pod)}\n`)
@@ -55,7 +53,7 @@ export function testConnectivity(kube: Kube, environment: Environment): void {
       `${kube.client} -n ${namespace} describe pod -l ${SERVER_PODS}`,
     )
   }
-  const command = spec.template.spec.containers[0]!.command.map((part) =>
+  const command = running.spec.containers[0]!.command.map((part) =>
     part.replace(/main\.\w+\.ts$/, 'main.wait.ts'),
   )
   const exec = [

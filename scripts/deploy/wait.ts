@@ -19,6 +19,7 @@ interface ContainerStatus {
 }
 export interface Pod {
   readonly metadata: { readonly name: string; readonly deletionTimestamp?: string }
+  readonly spec: { readonly containers: readonly { readonly command: readonly string[] }[] }
   readonly status: {
     readonly phase: string
     readonly conditions?: readonly Condition[]

@@ -102,6 +102,7 @@ interface PodOptions {
 export function podSpec({ name, command, env = {}, image, configMaps = {}, port }: PodOptions): object {
   return {
     automountServiceAccountToken: false,
+    enableServiceLinks: false,
     securityContext: SECURITY.pod,
     terminationGracePeriodSeconds: 1,
     containers: [
