@@ -79,6 +79,8 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
     c.header('X-Request-Id', c.var.requestId)
     c.header('X-Content-Type-Options', 'nosniff')
     await next()
+    // Load balancers send no new connections to a server that drains; kept ones would stay until it refuses.
+    if (parts.readiness.isDraining() && !c.var.upgraded) c.header('Connection', 'close')
     const status = c.var.upgraded ? 101 : c.res.status
     const seconds = (performance.now() - started) / 1000
     const route = routePath(c, -1)

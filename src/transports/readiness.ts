@@ -30,6 +30,8 @@ export interface ReadyReport {
 
 export interface Readiness {
   set(phase: 'starting' | 'serving' | 'draining'): void
+  /** True from SIGTERM on. */
+  isDraining(): boolean
   /** Answers from what is known; asks the dependencies again in the background when that is older than 5 s. */
   report(): Promise<ReadyReport>
 }
@@ -87,6 +89,7 @@ export function createReadiness({
     set(next) {
       phase = next
     },
+    isDraining: () => phase === 'draining',
     async report() {
       if (phase !== 'serving') return { ready: false, status: phase, dependencies: known }
       if (Date.now() - checkedAt > FRESH_MS)

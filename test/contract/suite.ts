@@ -641,6 +641,18 @@ export function contract(engine: Engine): void {
       expect(text).not.toMatch(/sig=(?!\[redacted\])/)
     })
 
+    test('SIGTERM: kept connections are closed while there is still time to open others', async () => {
+      const stopping = await startServer(engine, { ...env, DRAIN_DELAY_MS: '1500' })
+      const before = await fetch(`${stopping.url}/api/queue`)
+      expect(before.headers.get('connection')).not.toBe('close')
+      const code = stopping.stop()
+      await eventually(async () => expect((await fetch(`${stopping.url}/ready`)).status).toBe(503))
+      const after = await fetch(`${stopping.url}/api/queue`)
+      expect(after.status).toBe(200)
+      expect(after.headers.get('connection')).toBe('close')
+      expect(await code).toBe(0)
+    })
+
     test('SIGTERM: not ready, no new work, what runs is finished, exit 0', async () => {
       const stopping = await startServer(engine, { ...env, DRAIN_DELAY_MS: '500' })
       const body = JSON.stringify({ ...TINY, model: 'slow', num_inference_steps: 10 })
