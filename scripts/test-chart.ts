@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { checkov } from '../test/chart/checkov.ts'
 import { promtool } from '../test/chart/promtool.ts'
+import { registryProgram } from '../test/chart/registry.ts'
 import { schemaLocation } from './chart-schemas.ts'
 import { TOOL_NAMES, tool } from './tools.ts'
 
@@ -11,6 +12,7 @@ try {
   schemaLocation()
   checkov()
   promtool()
+  registryProgram()
 } catch (error) {
   process.stderr.write(`${(error as Error).message}\n`)
   process.exit(1)

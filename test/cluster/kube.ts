@@ -5,7 +5,7 @@ import { stringify } from 'yaml'
 import { tool } from '../../scripts/tools.ts'
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url))
-export const VALUES = `${ROOT}test/cluster/values.yaml`
+export const VALUES = process.env.TEST_VALUES ?? `${ROOT}test/cluster/values.yaml`
 /** The server's image, which also holds the simulated runtime and has Node for small scripts. */
 export const SERVER_IMAGE = process.env.TEST_SERVER_IMAGE ?? 'localhost/diffusers-mcp:test'
 

@@ -11,6 +11,7 @@ import {
   removeNamespace,
   run,
   SIMULATED_RUNTIME,
+  VALUES,
 } from './kube.ts'
 
 const NAMESPACE = 'test-manifests'
@@ -44,16 +45,7 @@ describe('a real API server accepts, with the CRDs of KServe, OpenShift, Prometh
 
 test('KServe’s own objects, as its controller makes them: Service, policy and labels of the chart fit', async () => {
   const values = ['--set', 'runtime.mode=kserve', '--set', 'runtime.name=kserved']
-  helm(
-    'install',
-    'mcp-server',
-    'chart',
-    '-n',
-    NAMESPACE,
-    '--values',
-    `${'test/cluster/values.yaml'}`,
-    ...values,
-  )
+  helm('install', 'mcp-server', 'chart', '-n', NAMESPACE, '--values', VALUES, ...values)
   // The Deployment of reference: named NAME-predictor, with these three labels on its pods.
   const labels = {
     app: 'isvc.kserved-predictor',

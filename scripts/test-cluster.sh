@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# `npm run test:cluster`: the chart on a real cluster; arguments go to vitest.
+#
+# With KUBECONFIG set: on that cluster, which needs to enforce NetworkPolicy, have the CRDs of KServe, OpenShift's
+# Route, the Prometheus operator and Gateway API, and reach the images that TEST_VALUES (like test/cluster/values.yaml),
+# TEST_SERVER_IMAGE and TEST_S3_IMAGE name.
+# Without: on the cluster that CLUSTER_TOOL (../shared/cluster/cluster) brings up on this machine, with images built
+# from this checkout. Needs root. What it builds stays in $XDG_CACHE_HOME/diffusers-mcp (else ~/.cache).
+set -euo pipefail
+umask 022
+cd "$(dirname "$0")/.."
+vitest=(node_modules/.bin/vitest run --project cluster "$@")
+
+if [ -n "${KUBECONFIG:-}" ]; then
+  node scripts/setup.mjs
+  exec "${vitest[@]}"
+fi
+
+CLUSTER_TOOL=${CLUSTER_TOOL:-../shared/cluster/cluster}
+if [ ! -x "$CLUSTER_TOOL" ]; then
+  echo "Set KUBECONFIG to a cluster for tests, or CLUSTER_TOOL to what brings one up: $CLUSTER_TOOL is not there." >&2
+  exit 1
+fi
+export CLUSTER_DIR=${CLUSTER_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/diffusers-mcp/cluster}
+# shellcheck source=scripts/build-images.sh
+. scripts/build-images.sh
+
+finish() {
+  "$CLUSTER_TOOL" down
+  rm -rf "$work"
+}
+trap finish EXIT
+
+say 'Images'
+prepare_images
+for build in build_server build_deno_server build_valkey build_s3 build_runtime build_runtime_with_model; do
+  "$build" > "$work/build.log" 2>&1 || { tail -n 40 "$work/build.log"; die "$build failed."; }
+done
+node_modules/.bin/tsx scripts/tools.ts > "$work/tools.log"
+
+say 'Cluster'
+nice -n 5 "$CLUSTER_TOOL" up
+"$CLUSTER_TOOL" addon crds
+for image in "$SERVER" "$DENO_SERVER" "$VALKEY" "$S3" "$TINY_RUNTIME"; do
+  save_image "$image" "$work/image.tar" > "$work/save.log" 2>&1 || { cat "$work/save.log"; die "$image cannot be saved."; }
+  "$CLUSTER_TOOL" load "$work/image.tar"
+done
+
+say 'Tests'
+"$CLUSTER_TOOL" exec -- "${vitest[@]}"
