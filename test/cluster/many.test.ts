@@ -104,7 +104,10 @@ interface Traffic {
   readonly failures: readonly string[]
 }
 
-/** What callers saw while something happened, and for some seconds before and after. */
+/**
+ * What callers saw while something happened, and for some seconds before and after. A step takes 20 ms: with 60 of them
+ * a stopping server has pictures in hand, and hands its callers on.
+ */
 async function under(name: string, { callers = 3, steps = 10 }, happen: () => unknown): Promise<Traffic> {
   const caller = pod({
     namespace: NAMESPACE,
@@ -146,7 +149,7 @@ const serverNames = () =>
 
 test('a rolling update fails no call', async () => {
   const before = serverNames()
-  const { pictures, failures } = await under('rolling', {}, () => {
+  const { pictures, failures } = await under('rolling', { steps: 60 }, () => {
     kubectl('-n', NAMESPACE, 'rollout', 'restart', 'deployment/mcp-server')
     rolledOut()
   })
@@ -175,7 +178,7 @@ test('evictions one by one fail no call, and the budget refuses a second one unt
   const victims = serverNames()
   expect(victims).toHaveLength(3)
   let refused = 0
-  const { pictures, failures } = await under('evicting', {}, async () => {
+  const { pictures, failures } = await under('evicting', { steps: 60 }, async () => {
     for (const victim of victims)
       await eventually(
         `the eviction of ${victim}`,
