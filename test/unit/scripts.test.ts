@@ -15,6 +15,8 @@ test('what a fresh clone starts with is set up in a shell of its own: the first 
     'dev',
     'test',
     'test:runtime',
+    'test:chart',
+    'release:chart',
   ]) {
     expect(scripts[`pre${name}`]).toBe('node scripts/setup.mjs')
     expect(scripts[name]).not.toContain('setup.mjs')
