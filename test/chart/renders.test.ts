@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { schemaLocation } from '../../scripts/chart-schemas.ts'
-import { CHART, type Manifest, manifests, ROOT, render, run, SCENARIOS, valueArguments } from './helm.ts'
+import { CHART, manifests, ROOT, render, run, SCENARIOS, valueArguments } from './helm.ts'
 
 const names = Object.keys(SCENARIOS)
 
@@ -57,27 +57,4 @@ describe.each(names)('scenario %s', (name) => {
 test('the chart is of the version that the server is of', () => {
   const { version } = JSON.parse(readFileSync(`${ROOT}package.json`, 'utf8'))
   expect(parse(readFileSync(`${CHART}/Chart.yaml`, 'utf8'))).toMatchObject({ version, appVersion: version })
-})
-
-/** Settings of the toolsets and stores that the chart is ahead of. */
-const TO_COME = /^(TRINO|XDP|IMAGES_VALKEY)_/
-
-test('the chart passes environment variables that the server knows', async () => {
-  const { SETTINGS } = await import('../../src/config.ts')
-  const known = new Set(Object.keys(SETTINGS).flatMap((name) => [name, `${name}_FILE`]))
-  const ours = (manifest: Manifest) => manifest.metadata.labels?.['app.kubernetes.io/component'] === 'server'
-  for (const name of names) {
-    const server = manifests(render(name)).filter(ours)
-    const data = server.find(
-      ({ kind, metadata }) => kind === 'ConfigMap' && metadata.name === 'mcp-server',
-    )?.data
-    const env: { name: string }[] =
-      server.find(({ kind }) => kind === 'Deployment')?.spec.template.spec.containers[0].env ?? []
-    const given = [...Object.keys(data ?? {}), ...env.map(({ name }) => name)]
-    expect(
-      given.filter(
-        (variable) => !known.has(variable) && !variable.startsWith('DENO_') && !TO_COME.test(variable),
-      ),
-    ).toEqual([])
-  }
 })
