@@ -35,10 +35,15 @@ afterAll(() => {
 })
 
 describe('a real API server accepts, with the CRDs of KServe, OpenShift, Prometheus and Gateway API', () => {
-  test.each(Object.entries(SCENARIOS))('%s', (_, files) => {
+  test.each(Object.entries(SCENARIOS))('%s', async (_, files) => {
     const values = files.flatMap((file) => ['--values', file])
     const text = helm('template', 'mcp-server', 'chart', '--namespace', DRY, ...values)
-    const printed = run('kubectl', ['-n', DRY, 'apply', '--dry-run=server', '-f', '-'], { input: text })
+    // Admission learns of the new priority class some moments later.
+    const printed = await eventually(
+      'the API server accepts it',
+      () => run('kubectl', ['-n', DRY, 'apply', '--dry-run=server', '-f', '-'], { input: text }),
+      20,
+    )
     expect(printed.match(/server dry run/g)!.length).toBeGreaterThan(5)
   })
 })
