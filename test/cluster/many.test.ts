@@ -31,7 +31,8 @@ const VALUES_OF_MANY = [
   ...['--set', 'images.s3.endpoint=http://s3:8333', '--set', 'images.s3.bucket=pictures'],
   ...['--set', 'images.s3.existingSecret=s3', '--set', `networkPolicy.egress.s3.namespace=${NAMESPACE}`],
   ...['--set', 'runtime.mode=external', '--set', 'runtime.name=drawn', '--set', 'runtime.slots=4'],
-  ...['--set', 'runtime.queue=100'],
+  // Shorter than a picture of 200 steps, so that a stopping server hands its callers on.
+  ...['--set', 'runtime.queue=100', '--set', 'server.drainDelayMs=2000'],
 ]
 const upgrade = (...more: string[]) =>
   helm('upgrade', '--install', 'mcp-server', 'chart', '-n', NAMESPACE, ...VALUES_OF_MANY, ...more)
@@ -105,8 +106,7 @@ interface Traffic {
 }
 
 /**
- * What callers saw while something happened, and for some seconds before and after. A step takes 20 ms: with 60 of them
- * a stopping server has pictures in hand, and hands its callers on.
+ * What callers saw while something happened, and for some seconds before and after. A step takes 20 ms.
  */
 async function under(name: string, { callers = 3, steps = 10 }, happen: () => unknown): Promise<Traffic> {
   const caller = pod({
@@ -149,13 +149,14 @@ const serverNames = () =>
 
 test('a rolling update fails no call', async () => {
   const before = serverNames()
-  const { pictures, failures } = await under('rolling', { steps: 60 }, () => {
+  const { pictures, handles, failures } = await under('rolling', { steps: 200 }, () => {
     kubectl('-n', NAMESPACE, 'rollout', 'restart', 'deployment/mcp-server')
     rolledOut()
   })
   expect(serverNames().filter((name) => before.includes(name))).toEqual([])
   expect(failures).toEqual([])
   expect(pictures).toBeGreaterThan(10)
+  expect(handles).toBeGreaterThan(0)
 })
 
 test('scaling down and up fails no call', async () => {
@@ -178,7 +179,7 @@ test('evictions one by one fail no call, and the budget refuses a second one unt
   const victims = serverNames()
   expect(victims).toHaveLength(3)
   let refused = 0
-  const { pictures, failures } = await under('evicting', { steps: 60 }, async () => {
+  const { pictures, failures } = await under('evicting', { steps: 200 }, async () => {
     for (const victim of victims)
       await eventually(
         `the eviction of ${victim}`,
