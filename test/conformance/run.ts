@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { CACHE } from '../../scripts/python-env.ts'
+import { CACHE } from '../../scripts/cache.ts'
 import { commandFor, type Engine, ROOT, start } from '../support/process.ts'
 
 /** The scenarios that each revision scores; fewer would mean that the suite ran other ones. */
