@@ -29,7 +29,8 @@ export default defineConfig({
         test: {
           name: 'services',
           include: ['test/services/**/*.test.ts'],
-          fileParallelism: false,
+          // They wait for servers more than they compute.
+          maxWorkers: 2,
           hookTimeout: 300_000,
         },
       },

@@ -20,6 +20,7 @@ import {
 import { createLane, type Lane } from './lane.ts'
 import { type EndState, type LifeEvent, type LifeState, next, publicState } from './lifecycle.ts'
 import { makePicture } from './picture.ts'
+import { watchSnapshots } from './watch.ts'
 
 /** Ended jobs are remembered as long as their pictures, but never more than this many: about 1 KiB each. */
 const REMEMBERED = 20_000
@@ -244,29 +245,8 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
 
   // --- waiting -----------------------------------------------------------------------------------------------
 
-  async function* watchEntry(entry: Entry, signal?: AbortSignal): AsyncGenerator<Job> {
-    let wake = () => {}
-    const listener = () => wake()
-    entry.listeners.add(listener)
-    signal?.addEventListener('abort', listener)
-    try {
-      let seen: Job | undefined
-      while (!signal?.aborted) {
-        if (entry.job !== seen) {
-          seen = entry.job
-          yield seen
-          if (hasEnded(seen)) return
-        } else {
-          await new Promise<void>((resolve) => {
-            wake = resolve
-          })
-        }
-      }
-    } finally {
-      entry.listeners.delete(listener)
-      signal?.removeEventListener('abort', listener)
-    }
-  }
+  const watchEntry = (entry: Entry, signal?: AbortSignal) =>
+    watchSnapshots({ current: () => entry.job, listeners: entry.listeners, signal })
 
   function addWaiter(entry: Entry, { joined }: { joined: boolean }): Waiter {
     const waiter: Waiter = {

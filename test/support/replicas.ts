@@ -1,7 +1,6 @@
-/** Several servers on one Valkey, one bucket and one runtime, and a caller that follows its handles through anything. */
+/** Several servers on one Valkey, which keeps jobs and pictures, and one runtime; and a caller that follows its handles through anything. */
 import type { SimulatedStats } from '../../src/runtimes/simulated.server.ts'
 import { type Engine, type Running, startServer, startSimulatedRuntime } from './process.ts'
-import { type Seaweedfs, startSeaweedfs } from './seaweedfs.ts'
 import { startValkey, type ValkeyServer } from './valkey.ts'
 
 export const TOKEN = 'a-token-that-all-replicas-know'
@@ -23,7 +22,6 @@ export interface Answer {
 
 export interface Replicas {
   readonly valkey: ValkeyServer
-  readonly seaweedfs: Seaweedfs
   readonly servers: Running[]
   stats(): Promise<SimulatedStats>
   /** A server in place of the one at `index`, or one more. */
@@ -41,7 +39,6 @@ export async function startReplicas(options: {
   const { engines, concurrency, msPerStep } = options
   const runtime = await startSimulatedRuntime({ msPerStep })
   const valkey = await startValkey()
-  const seaweedfs = await startSeaweedfs()
   const env = {
     MCP_AUTH_TOKEN: TOKEN,
     // Hundreds of jobs that are asked for and waited for by one caller.
@@ -50,11 +47,7 @@ export async function startReplicas(options: {
     JOBS_BACKEND: 'valkey',
     VALKEY_URL: valkey.url,
     JOB_LOCK_MS: '2000',
-    IMAGES_BACKEND: 's3',
-    IMAGES_S3_ENDPOINT: seaweedfs.endpoint,
-    IMAGES_S3_BUCKET: await seaweedfs.createBucket(),
-    IMAGES_S3_ACCESS_KEY: seaweedfs.accessKey,
-    IMAGES_S3_SECRET_KEY: seaweedfs.secretKey,
+    IMAGES_BACKEND: 'valkey',
     RUNTIMES: JSON.stringify([
       {
         ...{ name: 'gpu', kind: 'kserve', url: runtime.url, concurrency, queue: 1000, queuePerCaller: 1000 },
@@ -69,7 +62,7 @@ export async function startReplicas(options: {
   }
   await Promise.all(engines.map((_, index) => start(index)))
   return {
-    ...{ valkey, seaweedfs, servers, start },
+    ...{ valkey, servers, start },
     async stats() {
       return (await (await fetch(`${runtime.url}/stats`)).json()) as SimulatedStats
     },
@@ -77,7 +70,6 @@ export async function startReplicas(options: {
       valkey.thaw()
       await Promise.all(servers.map((server) => server.stop()))
       await runtime.stop()
-      await seaweedfs.stop()
       await valkey.stop()
     },
   }

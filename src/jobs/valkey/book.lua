@@ -429,8 +429,6 @@ commands.start = function(asked)
       return answer({ verdict = 'ended' })
     end
     redis.call('HDEL', key, 'progress')
-  else
-    redis.call('HSET', key, 'startedAt', text(NOW))
   end
   local run = redis.call('HINCRBY', key, 'run', 1)
   redis.call('HSET', key, 'leaseAt', text(NOW + asked.lockMs))

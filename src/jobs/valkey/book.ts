@@ -95,7 +95,14 @@ export type Started =
   | { readonly verdict: 'ended' }
   /** Another worker runs it, and is given up in `waitMs` milliseconds unless it says so again. */
   | { readonly verdict: 'held'; readonly waitMs: number }
-  | { readonly verdict: 'go'; readonly run: number; readonly job: Job; readonly requestId?: string }
+  | {
+      readonly verdict: 'go'
+      readonly run: number
+      readonly job: Job
+      /** By the book's clock, as the job's own times. */
+      readonly now: number
+      readonly requestId?: string
+    }
 
 export type Book = ReturnType<typeof createBook>
 

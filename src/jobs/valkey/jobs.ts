@@ -19,6 +19,7 @@ import {
   type SubmitOptions,
   type Waiter,
 } from '../job.ts'
+import { watchSnapshots } from '../watch.ts'
 import { type Counts, createBook, type Effects, type Submission, type View } from './book.ts'
 import { createThrottle } from './throttle.ts'
 import { createTargetWorker, type TargetWorker } from './worker.ts'
@@ -138,6 +139,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
   function follow({ targets: counts, ended, granted }: Effects): void {
     takeCounts(counts)
     for (const { target, id, state, createdMs, startedMs } of ended) {
+      lanes.get(target)?.worker.abort(id)
       metrics.jobsEnded.inc({ target, state })
       log.info({
         event: 'job ended',
@@ -290,29 +292,9 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     }
   }
 
-  async function* watchEntry(entry: Followed, signal?: AbortSignal): AsyncGenerator<Job> {
-    let wake = () => {}
-    const listener = () => wake()
-    entry.listeners.add(listener)
-    signal?.addEventListener('abort', listener)
-    try {
-      let seen: Job | undefined
-      while (!signal?.aborted) {
-        if (entry.job !== seen && entry.job) {
-          seen = entry.job
-          yield seen
-          if (hasEnded(seen)) return
-        } else if (draining) return
-        else
-          await new Promise<void>((resolve) => {
-            wake = resolve
-          })
-      }
-    } finally {
-      entry.listeners.delete(listener)
-      signal?.removeEventListener('abort', listener)
-    }
-  }
+  /** Ends when this server drains: whoever waits then gets a handle, and follows it at another one. */
+  const watchEntry = (entry: Followed, signal?: AbortSignal) =>
+    watchSnapshots({ current: () => entry.job, listeners: entry.listeners, isOver: () => draining, signal })
 
   /** A waiter for a job in the book; `lease` is its id there, absent where nothing is left to wait for. */
   function addWaiter(job: Job, { joined, lease }: { joined: boolean; lease?: string }): Waiter {

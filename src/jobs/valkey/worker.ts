@@ -13,7 +13,7 @@ import type { Valkey } from '../../valkey/connection.ts'
 import type { Figures } from '../figures.ts'
 import type { Job } from '../job.ts'
 import { makePicture } from '../picture.ts'
-import type { Book } from './book.ts'
+import type { Book, Started } from './book.ts'
 import { createThrottle } from './throttle.ts'
 
 /** Pause between two attempts to reach Valkey, and between two looks at a job that another worker holds; ms. */
@@ -116,7 +116,7 @@ export function createTargetWorker(parts: WorkerParts) {
         }),
       )
       if (started.verdict === 'ended') return 'done'
-      if (started.verdict === 'go' && !handing) return await run(started.job, started.run, started.requestId)
+      if (started.verdict === 'go' && !handing) return await run(started)
       if (started.verdict === 'go') {
         await book.handback({ id, run: started.run })
         return 'back'
@@ -125,10 +125,12 @@ export function createTargetWorker(parts: WorkerParts) {
     }
   }
 
-  async function run(job: Job, number: number, requestId: string | undefined): Promise<'done' | 'back'> {
+  async function run(started: Started & { verdict: 'go' }): Promise<'done' | 'back'> {
+    const { job, run: number, requestId, now } = started
     const { id } = job
     const abort = new AbortController()
-    const startedAt = Date.now()
+    // The slot is taken since it was granted; the delivery is part of the service.
+    const startedAt = Date.now() - (number === 1 ? now - (job.startedAt ?? now) : 0)
     if (number === 1)
       metrics.queueSeconds.observe({ target: target.name }, ((job.startedAt ?? 0) - job.createdAt) / 1000)
     else log.warn({ event: 'job runs again', job: id, target: target.name, run: number })
