@@ -179,8 +179,11 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
       if (by !== server) lanes.get(sample[0])?.figures.observe(figures)
     }
     if (progress) {
-      const entry = followed.get(progress[0])
-      if (entry?.job?.state === 'running') change(entry, { ...entry.job, progress: JSON.parse(progress[1]) })
+      const [id, step] = progress
+      const entry = followed.get(id)
+      // A read under way may have been answered before this step: it would take the step back.
+      if (entry?.refreshing) void refresh(id)
+      else if (entry?.job?.state === 'running') change(entry, { ...entry.job, progress: JSON.parse(step) })
     }
   }
 
@@ -196,6 +199,12 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     if (!job || (entry.job && hasEnded(entry.job))) return
     entry.job = job
     for (const listener of entry.listeners) listener()
+  }
+
+  /** The first snapshot of a job that is followed from now on. It may have changed since, before anybody listened. */
+  function begin(entry: Followed, job: Job): void {
+    if (!entry.job || hasEnded(job)) change(entry, job)
+    if (!hasEnded(job)) void refresh(job.id)
   }
 
   /** Reads a followed job again; what changes during the read is read once more. */
@@ -299,7 +308,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
   /** A waiter for a job in the book; `lease` is its id there, absent where nothing is left to wait for. */
   function addWaiter(job: Job, { joined, lease }: { joined: boolean; lease?: string }): Waiter {
     const { entry, untrack } = track(job.id)
-    change(entry, job)
+    begin(entry, job)
     if (lease !== undefined) waiters.set(lease, { id: job.id })
     let detached: Promise<unknown> = Promise.resolve()
     let left = false
@@ -451,8 +460,6 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
           case 'admitted': {
             const joined = reply.verdict === 'joined'
             const waiter = addWaiter(reply.job, { joined, lease: submission.waiter })
-            // It may have changed before this server began to listen.
-            void refresh(reply.job.id)
             if (!joined)
               log.debug({
                 event: 'job admitted',
@@ -471,8 +478,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     async *watch(id, caller, signal) {
       const { entry, untrack } = track(id)
       try {
-        const job = await read(id, caller)
-        change(entry, job)
+        begin(entry, await read(id, caller))
         yield* watchEntry(entry, signal)
       } finally {
         untrack()
