@@ -10,8 +10,8 @@ export default defineConfig({
     reporters: process.env.REPORT_FILE
       ? ['default', ['json', { outputFile: `${process.env.REPORT_FILE}.json` }]]
       : ['default'],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    testTimeout: 90_000,
+    hookTimeout: 120_000,
     projects: [
       {
         extends: true,
@@ -22,7 +22,7 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: 'contract', include: ['test/contract/**/*.test.ts'], fileParallelism: false },
+        test: { name: 'contract', include: ['test/contract/**/*.test.ts'], maxWorkers: 2 },
       },
       {
         extends: true,
@@ -48,7 +48,8 @@ export default defineConfig({
         test: {
           name: 'cluster',
           include: ['test/cluster/**/*.test.ts'],
-          fileParallelism: false,
+          // Each in namespaces of its own; they wait for the cluster more than they ask of it.
+          maxWorkers: 2,
           testTimeout: 600_000,
           hookTimeout: 600_000,
         },

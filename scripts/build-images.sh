@@ -71,16 +71,19 @@ RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends python3
 END
 }
 
-# The files of COMMIT, or of the working tree through an index of its own: without what git ignores (node_modules).
+# The working tree as an object of git's, through an index of its own: without what git ignores (node_modules).
+source_tree() {
+  export GIT_INDEX_FILE=$work/index
+  git read-tree HEAD
+  git add --all
+  git write-tree
+  unset GIT_INDEX_FILE
+}
+
+# The files of COMMIT, or of the working tree.
 export_source() { # export_source FOLDER [COMMIT]
   local tree=${2:-}
-  if [ -z "$tree" ]; then
-    export GIT_INDEX_FILE=$work/index
-    git read-tree HEAD
-    git add --all
-    tree=$(git write-tree)
-    unset GIT_INDEX_FILE
-  fi
+  [ -n "$tree" ] || tree=$(source_tree)
   mkdir "$1"
   # Modes as in the checkout of somebody with a strict umask: the images' users must be able to read them all the same.
   git archive "$tree" | (umask 077 && tar -x --no-same-permissions -C "$1")

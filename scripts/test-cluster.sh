@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# `npm run test:cluster`: the chart on a real cluster; arguments go to vitest.
+# `npm run test:cluster`: the chart on a real cluster; arguments go to vitest. `scripts/test-cluster.sh --prepare` only
+# builds the images and brings the cluster up, for the run that comes after it.
 #
 # With KUBECONFIG set: on that cluster, which needs to enforce NetworkPolicy, have the CRDs of KServe, OpenShift's
 # Route, the Prometheus operator and Gateway API, and reach the images that TEST_VALUES (like test/cluster/values.yaml),
@@ -22,8 +23,38 @@ if [ ! -x "$CLUSTER_TOOL" ]; then
   exit 1
 fi
 export CLUSTER_DIR=${CLUSTER_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/diffusers-mcp/cluster}
+# For the one volume that a test asks for.
+export TEST_VOLUME=$CLUSTER_DIR/run/volume
 # shellcheck source=scripts/build-images.sh
 . scripts/build-images.sh
+# Which source the images in the running cluster are of.
+loaded=$CLUSTER_DIR/run/loaded
+
+bring_up() {
+  say 'Images'
+  prepare_images
+  for build in build_server build_deno_server build_valkey build_s3 build_runtime build_runtime_with_model; do
+    "$build" > "$work/build.log" 2>&1 || { tail -n 40 "$work/build.log"; die "$build failed."; }
+  done
+  node_modules/.bin/tsx scripts/tools.ts > "$work/tools.log"
+
+  say 'Cluster'
+  "$CLUSTER_TOOL" down
+  nice -n 5 "$CLUSTER_TOOL" up
+  "$CLUSTER_TOOL" addon crds
+  for image in "$SERVER" "$DENO_SERVER" "$VALKEY" "$S3" "$TINY_RUNTIME"; do
+    save_image "$image" "$work/image.tar" > "$work/save.log" 2>&1 || { cat "$work/save.log"; die "$image cannot be saved."; }
+    "$CLUSTER_TOOL" load "$work/image.tar"
+  done
+  mkdir -p "$TEST_VOLUME"
+  source_tree > "$loaded"
+}
+
+if [ "${1:-}" = --prepare ]; then
+  trap 'rm -rf "$work"' EXIT
+  bring_up
+  exit
+fi
 
 finish() {
   "$CLUSTER_TOOL" down
@@ -31,20 +62,6 @@ finish() {
 }
 trap finish EXIT
 
-say 'Images'
-prepare_images
-for build in build_server build_deno_server build_valkey build_s3 build_runtime build_runtime_with_model; do
-  "$build" > "$work/build.log" 2>&1 || { tail -n 40 "$work/build.log"; die "$build failed."; }
-done
-node_modules/.bin/tsx scripts/tools.ts > "$work/tools.log"
-
-say 'Cluster'
-nice -n 5 "$CLUSTER_TOOL" up
-"$CLUSTER_TOOL" addon crds
-for image in "$SERVER" "$DENO_SERVER" "$VALKEY" "$S3" "$TINY_RUNTIME"; do
-  save_image "$image" "$work/image.tar" > "$work/save.log" 2>&1 || { cat "$work/save.log"; die "$image cannot be saved."; }
-  "$CLUSTER_TOOL" load "$work/image.tar"
-done
-
+[ "$(cat "$loaded" 2> "$work/loaded.log")" = "$(source_tree)" ] || bring_up
 say 'Tests'
 "$CLUSTER_TOOL" exec -- "${vitest[@]}"

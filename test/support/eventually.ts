@@ -1,5 +1,5 @@
 /** Tries until the check holds; the last failure is thrown after `timeoutMs`. */
-export async function eventually(check: () => Promise<void> | void, timeoutMs = 10_000): Promise<void> {
+export async function eventually(check: () => Promise<void> | void, timeoutMs = 30_000): Promise<void> {
   const until = Date.now() + timeoutMs
   for (;;) {
     try {
