@@ -20,10 +20,11 @@ const listen = (handler: Handler, port: number) => {
 const server = listen(withWebSockets({ fetch: parts.app.fetch, webSockets: parts.webSockets }), config.port)
 const servers = [server]
 if (config.metricsPort !== undefined) servers.push(listen(parts.metricsApp.fetch, config.metricsPort))
-parts.listening({ port: server.addr.port })
 
 onStopSignal(async () => {
   await parts.drain()
   await Promise.all(servers.map((server) => server.shutdown()))
   await parts.close()
 })
+// Last: whoever reads this may send a signal at once.
+parts.listening({ port: server.addr.port })

@@ -26,10 +26,11 @@ const server = await listen(parts.app.fetch, config.port)
 attachWebSockets({ server: server as Server, fetch: parts.app.fetch, webSockets: parts.webSockets })
 const servers = [server]
 if (config.metricsPort !== undefined) servers.push(await listen(parts.metricsApp.fetch, config.metricsPort))
-parts.listening({ port: (server.address() as AddressInfo).port })
 
 onStopSignal(async () => {
   await parts.drain()
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
   await parts.close()
 })
+// Last: whoever reads this may send a signal at once.
+parts.listening({ port: (server.address() as AddressInfo).port })

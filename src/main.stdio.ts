@@ -13,7 +13,6 @@ const parts = await createParts({ config, log }).catch((error) => exitWith(error
 const connection = serveStdio(createMcpServerFactory(parts.mcpParts), {
   onerror: (error) => log.debug({ event: 'stdio', message: error.message }),
 })
-log.info({ event: 'serving on stdio' })
 
 const stop = async () => {
   await connection.close()
@@ -22,3 +21,4 @@ const stop = async () => {
 onStopSignal(stop)
 // The host closed the pipe: nobody is left to answer.
 process.stdin.once('end', () => void stop().then(() => process.exit(0)))
+log.info({ event: 'serving on stdio' })
