@@ -8,15 +8,20 @@ import { configOrExit, exitWith, onStopSignal } from './start.ts'
 import { createLogger } from './telemetry/log.ts'
 import { attachWebSockets, UPGRADES } from './transports/websocket.node.ts'
 
+/**
+ * How long an idle connection stays open, in milliseconds. Node's 5 s end while a client or a load balancer, which keep
+ * theirs for 60 s and more, sends the next call: it gets a reset instead of an answer.
+ */
+const IDLE_CONNECTION_MS = 120_000
+
 const config = configOrExit({ args: process.argv.slice(2) })
 const log = createLogger({ level: config.logLevel })
 const parts = await createParts({ config, log }).catch((error) => exitWith(error.message))
 
 const listen = (fetch: Parameters<typeof serve>[0]['fetch'], port: number) =>
   new Promise<ReturnType<typeof serve>>((resolve, reject) => {
-    const server = serve({ fetch, hostname: config.host, port, serverOptions: UPGRADES }, () =>
-      resolve(server),
-    )
+    const serverOptions = { ...UPGRADES, keepAliveTimeout: IDLE_CONNECTION_MS }
+    const server = serve({ fetch, hostname: config.host, port, serverOptions }, () => resolve(server))
     server.on('error', reject)
   }).catch((error) =>
     exitWith(`Cannot listen on ${config.host}:${port}: ${error.message}. Set HOST or PORT.`),
