@@ -8,7 +8,7 @@ import { schemaLocation } from './chart-schemas.ts'
 import { TOOL_NAMES, tool } from './tools.ts'
 
 try {
-  TOOL_NAMES.map(tool)
+  TOOL_NAMES.filter((name) => name !== 'k6').map(tool)
   schemaLocation()
   checkov()
   promtool()

@@ -1,7 +1,8 @@
 /**
- * The chart's tools at the versions that tools/go.mod pins: from the PATH where that version is there, else built
- * with Go and kept in the cache.
+ * The tools of the chart and k6, at the versions that the go.mod files in tools/ pin: from the PATH where that version is
+ * there, else built with Go and kept in the cache.
  */
+
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -52,6 +53,12 @@ const TOOLS = {
     folder: 'tools/kube-score',
     versionIn: 'main.version',
   },
+  k6: {
+    module: 'go.k6.io/k6',
+    package: 'go.k6.io/k6',
+    folder: 'tools/k6',
+    onPath: ['k6', 'version'],
+  },
 } satisfies Record<string, Tool>
 
 export type ToolName = keyof typeof TOOLS
@@ -79,7 +86,7 @@ export function tool(name: ToolName): string {
   if (onPath) {
     const [command, ...args] = onPath
     const { status, stdout } = spawnSync(command, args, { encoding: 'utf8' })
-    if (status === 0 && stdout.trim().replace(/^v?/, 'v') === version) return command
+    if (status === 0 && `v${stdout.match(/\d+\.\d+\.\d+\S*/)?.[0]}` === version) return command
   }
   return cached(`tools/${name}-${version}`, (path) => {
     process.stderr.write(`Building ${name} ${version}, once ...\n`)
