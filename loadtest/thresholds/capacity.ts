@@ -1,0 +1,4 @@
+/** A measurement: only what would make it worthless. */
+import { ALWAYS, type Thresholds } from './always.ts'
+
+export const thresholds: Thresholds = { ...ALWAYS, refused: ['rate==0'] }
