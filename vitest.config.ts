@@ -3,6 +3,7 @@ import { defineConfig } from 'vitest/config'
 // unit: beside the sources, no sockets. contract: one suite against real server processes on Node and Deno.
 // services: backends against real servers that the tests start.
 // chart: what Helm renders, by linters and schemas; scripts/test-chart.ts builds the tools first.
+// loadtest: the k6 scenarios in a short form; scripts/test-loadtest.ts builds k6 first.
 // cluster: the chart on the cluster that KUBECONFIG names; scripts/test-cluster.sh brings one up.
 // e2e: the server in front of the real Python runtime; scripts/test.ts prepares its environment.
 export default defineConfig({
@@ -17,7 +18,12 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'unit',
-          include: ['src/**/*.test.ts', 'scripts/**/*.test.ts', 'test/unit/**/*.test.ts'],
+          include: [
+            'src/**/*.test.ts',
+            'scripts/**/*.test.ts',
+            'loadtest/**/*.test.ts',
+            'test/unit/**/*.test.ts',
+          ],
         },
       },
       {
@@ -41,6 +47,17 @@ export default defineConfig({
           include: ['test/chart/**/*.test.ts'],
           fileParallelism: false,
           hookTimeout: 600_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'loadtest',
+          include: ['test/loadtest/**/*.test.ts'],
+          // They wait for k6 more than they compute.
+          maxWorkers: 2,
+          maxConcurrency: 3,
+          testTimeout: 300_000,
         },
       },
       {

@@ -16,6 +16,8 @@ test('what a fresh clone starts with is set up in a shell of its own: the first 
     'test',
     'test:runtime',
     'test:chart',
+    'test:loadtest',
+    'loadtest',
     'release:chart',
   ]) {
     expect(scripts[`pre${name}`]).toBe('node scripts/setup.mjs')
