@@ -9,10 +9,16 @@ import { describePod, type Pod } from './wait.ts'
 
 const SERVER_PODS = `app.kubernetes.io/instance=${RELEASE},app.kubernetes.io/component=server`
 
-interface Deployment {
+export interface Deployment {
   readonly spec: {
     readonly replicas?: number
-    readonly template: { readonly spec: { readonly volumes?: readonly Volume[] } }
+    readonly template: {
+      readonly spec: {
+        readonly volumes?: readonly Volume[]
+        readonly imagePullSecrets?: readonly { readonly name: string }[]
+        readonly securityContext?: Readonly<Record<string, unknown>>
+      }
+    }
   }
   readonly status: { readonly readyReplicas?: number }
 }
@@ -25,7 +31,8 @@ interface Volume {
   }
 }
 
-function serverDeployment(kube: Kube, { name, namespace }: Environment): Deployment {
+/** The server's Deployment. @throws Advice where there is none. */
+export function serverDeployment(kube: Kube, { name, namespace }: Environment): Deployment {
   const found = kube.get<Deployment>(['-n', namespace, 'deployment', RELEASE])
   if (!found)
     throw new Advice(
@@ -129,27 +136,31 @@ async function checkPicture(bytes: Buffer): Promise<string> {
 }
 
 /** The token that the server's own Secret holds; undefined where it takes none. */
-function bearerToken(
+export function bearerToken(
   kube: Kube,
   { namespace, deployment }: { namespace: string; deployment: Deployment },
 ): string | undefined {
-  const sources = deployment.spec.template.spec.volumes?.find(({ name }) => name === 'secrets')?.projected
-    ?.sources
-  const secret = sources?.find(({ secret }) =>
-    secret?.items.some(({ key }) => key === 'MCP_AUTH_TOKEN'),
-  )?.secret
   if (process.env.MCP_AUTH_TOKEN) return process.env.MCP_AUTH_TOKEN
+  const secret = tokenSecret(deployment)
   if (!secret) return undefined
   const encoded = kube.read([
     '-n',
     namespace,
     'get',
     'secret',
-    secret.name,
+    secret,
     '-o',
     'jsonpath={.data.MCP_AUTH_TOKEN}',
   ])
   return Buffer.from(encoded, 'base64').toString()
+}
+
+/** The name of the server's Secret with MCP_AUTH_TOKEN; undefined where it takes none. */
+export function tokenSecret(deployment: Deployment): string | undefined {
+  const sources = deployment.spec.template.spec.volumes?.find(({ name }) => name === 'secrets')?.projected
+    ?.sources
+  return sources?.find(({ secret }) => secret?.items.some(({ key }) => key === 'MCP_AUTH_TOKEN'))?.secret
+    ?.name
 }
 
 interface Listed {

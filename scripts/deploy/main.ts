@@ -1,9 +1,11 @@
 /** The verbs of the Makefile: `tsx scripts/deploy/main.ts VERB [--dry-run]`, the rest by environment variables. */
+import { settingsFrom } from '../../loadtest/runner/session.ts'
 import { checkServices, logs, testConnectivity, testIntegration } from './checks.ts'
 import { deployBoth, deployServer, manifests, undeploy } from './deploy.ts'
 import { environmentNamed } from './environments.ts'
 import { buildImages } from './images.ts'
 import { Advice, connect } from './kube.ts'
+import { loadTest, removeLoadTest } from './load-test.ts'
 
 /** make exports what nobody set as an empty text. */
 const setting = (name: string, fallback = '') => process.env[name] || fallback
@@ -15,6 +17,10 @@ const ONLY = setting('ONLY')
 const FOLLOW = setting('FOLLOW')
 const RUNTIME = setting('RUNTIME')
 const RUNTIME_MODE = setting('RUNTIME_MODE')
+const SCENARIO = setting('SCENARIO', 'smoke')
+const SETTINGS = setting('SETTINGS')
+const K6_IMAGE = setting('K6_IMAGE')
+const OUT = setting('OUT')
 const [verb = '', ...flags] = process.argv.slice(2)
 const dryRun = flags.includes('--dry-run')
 
@@ -45,6 +51,15 @@ const VERBS: Record<string, () => unknown> = {
   'check-services': () => checkServices(connect({ dryRun: false }), environmentNamed(ENV)),
   logs: () => {
     process.exitCode = logs(connect({ dryRun: false }), environmentNamed(ENV), { follow: FOLLOW === '1' })
+  },
+  'load-test': async () => {
+    const [kube, environment] = [connect({ dryRun }), environmentNamed(ENV)]
+    if (SCENARIO === 'none') return removeLoadTest(kube, environment.namespace)
+    process.exitCode = await loadTest(kube, environment, {
+      scenario: SCENARIO,
+      settings: settingsFrom(process.env, SETTINGS.split(/\s+/).filter(Boolean)),
+      ...{ image: K6_IMAGE, out: OUT },
+    })
   },
   images: () =>
     buildImages({ registry: REGISTRY, only: ONLY.split(',').filter(Boolean), push: false, dryRun }),
