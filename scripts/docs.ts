@@ -1,5 +1,6 @@
 /** Writes what is generated from the sources into docs/; a test fails when it drifts. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { settingsMarkdown } from '../loadtest/lib/settings.ts'
 import { configMarkdown } from '../src/config.ts'
 import { TRANSITIONS } from '../src/jobs/lifecycle.ts'
 import { valuesMarkdown, valuesSchema } from './chart-values.ts'
@@ -11,6 +12,7 @@ const END = '<!-- end of the generated part -->'
 const PAGES: Record<string, () => string> = {
   'configuration.md': configMarkdown,
   'jobs.md': lifecycleDiagram,
+  'load-testing.md': settingsMarkdown,
   'chart-values.md': valuesMarkdown,
 }
 
