@@ -1,12 +1,13 @@
 # The verbs of the deployment guides. ENV=dev|staging|production, ARGS=--dry-run to only look,
 # HELM_ARGS="--set key=value --values file" for more values; docs/from-the-guides.md tells the rest.
-.PHONY: help deploy-with-diffusers-dev deploy-with-diffusers-prod deploy-dev deploy-staging deploy-prod undeploy \
+VERBS = deploy-with-diffusers-dev deploy-with-diffusers-prod deploy-dev deploy-staging deploy-prod undeploy \
   test-connectivity test-integration check-services load-test logs manifests images push-images
+.PHONY: help $(VERBS)
 export ENV ?= dev
 export HELM_ARGS TIMEOUT REGISTRY ONLY FOLLOW RUNTIME RUNTIME_MODE SCENARIO SETTINGS K6_IMAGE OUT
 verb = @node scripts/setup.mjs && node_modules/.bin/tsx scripts/deploy/main.ts
 
-help: ; @grep -oE '^[a-z][a-z-]+:' Makefile | tr -d ':'
+help: ; @printf '%s\n' $(VERBS)
 deploy-with-diffusers-dev deploy-dev: export ENV = dev
 deploy-staging: export ENV = staging
 deploy-with-diffusers-prod deploy-prod: export ENV = production

@@ -108,6 +108,7 @@ prepare_images() { # prepare_images [COMMIT]
   TINY_RUNTIME=localhost/diffusers-runtime:test-tiny
   VALKEY=localhost/valkey:test
   S3=localhost/seaweedfs:test
+  K6=localhost/k6:test
 
   # Where this machine's certificates are not the public ones, the package managers inside the build need them too.
   certificates=${NODE_EXTRA_CA_CERTS:-${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}}
@@ -164,6 +165,16 @@ build_s3() {
 FROM $DEBIAN_IMAGE
 COPY --chmod=0755 weed /usr/bin/weed
 USER 10001:10001
+END
+}
+
+# k6 at the version of tools/k6, with the layout of its public image.
+build_k6() {
+  cp "$(command -v "$("$NODE" -e 'import("./scripts/tools.ts").then((m) => console.log(m.tool("k6")))')")" "$IMAGES/base/k6"
+  build "$K6" "$IMAGES/base" --file - << END
+FROM $DEBIAN_IMAGE
+COPY --chmod=0755 k6 /usr/bin/k6
+USER 12345:12345
 END
 }
 

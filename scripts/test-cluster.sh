@@ -4,7 +4,7 @@
 #
 # With KUBECONFIG set: on that cluster, which needs to enforce NetworkPolicy, have the CRDs of KServe, OpenShift's
 # Route, the Prometheus operator and Gateway API, and reach the images that TEST_VALUES (like test/cluster/values.yaml),
-# TEST_SERVER_IMAGE and TEST_S3_IMAGE name.
+# TEST_SERVER_IMAGE, TEST_S3_IMAGE and TEST_K6_IMAGE name.
 # Without: on the cluster that CLUSTER_TOOL (../shared/cluster/cluster) brings up on this machine, with images built
 # from this checkout. Needs root. What it builds stays in $XDG_CACHE_HOME/diffusers-mcp (else ~/.cache).
 set -euo pipefail
@@ -33,16 +33,16 @@ loaded=$CLUSTER_DIR/run/loaded
 bring_up() {
   say 'Images'
   prepare_images
-  for build in build_server build_deno_server build_valkey build_s3 build_runtime build_runtime_with_model; do
+  node_modules/.bin/tsx scripts/tools.ts > "$work/tools.log"
+  for build in build_server build_deno_server build_valkey build_s3 build_k6 build_runtime build_runtime_with_model; do
     "$build" > "$work/build.log" 2>&1 || { tail -n 40 "$work/build.log"; die "$build failed."; }
   done
-  node_modules/.bin/tsx scripts/tools.ts > "$work/tools.log"
 
   say 'Cluster'
   "$CLUSTER_TOOL" down
   nice -n 5 "$CLUSTER_TOOL" up
   "$CLUSTER_TOOL" addon crds
-  for image in "$SERVER" "$DENO_SERVER" "$VALKEY" "$S3" "$TINY_RUNTIME"; do
+  for image in "$SERVER" "$DENO_SERVER" "$VALKEY" "$S3" "$K6" "$TINY_RUNTIME"; do
     save_image "$image" "$work/image.tar" > "$work/save.log" 2>&1 || { cat "$work/save.log"; die "$image cannot be saved."; }
     "$CLUSTER_TOOL" load "$work/image.tar"
   done

@@ -1,8 +1,12 @@
 /** The verbs of the guides, from nothing to a picture of the real Python runtime. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { get, helm, kubectl, removeNamespace, run, VALUES } from './kube.ts'
 
 const NAMESPACE = 'mcp-server-dev'
+const K6_IMAGE = process.env.TEST_K6_IMAGE ?? 'localhost/k6:test'
 const make = (verb: string, env: Record<string, string> = {}) =>
   run('make', [verb], { env: { ENV: 'dev', HELM_ARGS: `--values ${VALUES}`, TIMEOUT: '300', ...env } })
 
@@ -73,6 +77,24 @@ test('check-services: a table', () => {
 
 test('logs', () => {
   expect(make('logs')).toContain('"event":"listening"')
+})
+
+test('load-test: k6 as a Job beside the server, and a report of it', () => {
+  const reports = mkdtempSync(join(tmpdir(), 'load-test-'))
+  try {
+    const printed = make('load-test', {
+      ...{ SCENARIO: 'smoke', SETTINGS: 'PHASE_SECONDS=10 WIDTH=64 HEIGHT=64 STEPS=2' },
+      ...{ K6_IMAGE, OUT: reports },
+    })
+    expect(printed).toContain('Passed: smoke.')
+    const [figures] = readdirSync(reports).filter((name) => name.endsWith('.json'))
+    const { passed, server } = JSON.parse(readFileSync(join(reports, figures!), 'utf8'))
+    expect({ passed, server }).toEqual({ passed: true, server: `mcp-server in ${NAMESPACE}` })
+  } finally {
+    rmSync(reports, { recursive: true })
+  }
+  make('load-test', { SCENARIO: 'none' })
+  expect(get('-n', NAMESPACE, 'jobs').items).toEqual([])
 })
 
 test('helm test', () => {
