@@ -12,12 +12,9 @@ import { createFilesystemImages } from './images/filesystem.ts'
 import type { ImageStore } from './images/image.ts'
 import { createLinks } from './images/links.ts'
 import { createMemoryImages } from './images/memory.ts'
-import { createS3Images } from './images/s3.ts'
 import { scheduleSweep } from './images/sweep.ts'
-import { createValkeyImages } from './images/valkey.ts'
 import type { Jobs, JobsOptions } from './jobs/job.ts'
 import { createMemoryJobs } from './jobs/memory.ts'
-import { createValkeyJobs } from './jobs/valkey/jobs.ts'
 import { createTargets } from './runtimes/targets.ts'
 import type { Logger } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
@@ -193,6 +190,7 @@ export async function createParts({
 async function openJobs({ jobs, valkeyUrl }: Config, options: JobsOptions): Promise<Jobs> {
   const { backend, lockMs, maxReruns } = jobs
   if (backend === 'memory' || !valkeyUrl) return createMemoryJobs(options)
+  const { createValkeyJobs } = await import('./jobs/valkey/jobs.ts')
   return await createValkeyJobs({ ...options, url: valkeyUrl, lockMs, maxReruns })
 }
 
@@ -207,11 +205,14 @@ function describeAuth({ token, tokens, jwt }: Config['auth']): string {
 /** The store of pictures that the configuration names. @throws Error with a sentence when it cannot be used. */
 async function openImages({ images, valkeyUrl }: Config, log: Logger): Promise<ImageStore> {
   const { backend, directory, maxBytes, valkeyMaxBytes, s3 } = images
-  if (backend === 'valkey' && valkeyUrl)
+  if (backend === 'valkey' && valkeyUrl) {
+    const { createValkeyImages } = await import('./images/valkey.ts')
     return await createValkeyImages({ url: valkeyUrl, maxBytes: valkeyMaxBytes, log })
+  }
   if (backend === 'filesystem') return await createFilesystemImages({ directory, maxBytes })
   if (!s3) return createMemoryImages({ maxBytes })
   const { endpoint, bucket, region, prefix, accessKey, secretKey } = s3
+  const { createS3Images } = await import('./images/s3.ts')
   return await createS3Images({
     endpoint,
     bucket,

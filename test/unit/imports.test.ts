@@ -52,3 +52,15 @@ describe('imports point one way', () => {
     expect(report).not.toContain(path)
   })
 })
+
+test('a backend is loaded only where it is configured: it costs memory, and every collection goes through that', () => {
+  const program = `await import('./src/parts.ts')
+    const { createRequire } = await import('node:module')
+    console.log(Object.keys(createRequire(import.meta.url).cache).join('\\n'))`
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '--eval', program], {
+    cwd: ROOT,
+    encoding: 'utf8',
+  })
+  expect(stdout).toContain('/node_modules/undici/')
+  expect(stdout).not.toMatch(/\/node_modules\/(ioredis|bullmq)\//)
+})
