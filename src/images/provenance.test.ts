@@ -85,6 +85,25 @@ describe('provenance', () => {
     expect(marked.buffer.byteLength).toBe(marked.byteLength)
   })
 
+  it('goes in front of the picture where there is room for it, without a copy', () => {
+    const added = marked.byteLength - png.byteLength
+    const roomy = Buffer.alloc(8 + added + png.byteLength, 0xff)
+    roomy.set(png, 8 + added)
+    const result = addProvenance(roomy.subarray(8 + added), record, { headroom: added })
+    expect(Buffer.compare(result, marked)).toBe(0)
+    expect(result.buffer).toBe(roomy.buffer)
+    expect([...roomy.subarray(0, 8)]).toEqual(Array(8).fill(0xff))
+  })
+
+  it('copies where the room is too small by one byte', () => {
+    const headroom = marked.byteLength - png.byteLength - 1
+    const narrow = Buffer.alloc(headroom + png.byteLength, 0xff)
+    narrow.set(png, headroom)
+    const before = Buffer.from(narrow)
+    expect(Buffer.compare(addProvenance(narrow.subarray(headroom), record, { headroom }), marked)).toBe(0)
+    expect(narrow.equals(before)).toBe(true)
+  })
+
   it('works on a slice of a larger buffer', () => {
     const larger = new Uint8Array(png.byteLength + 16).fill(0xff)
     larger.set(png, 7)

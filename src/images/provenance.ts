@@ -32,11 +32,17 @@ export interface Provenance {
 }
 
 /**
- * The PNG with one more iTXt chunk right after IHDR; all other bytes are the same. Copies the picture once, into a
- * buffer of its own.
+ * The PNG with one more iTXt chunk right after IHDR; all other bytes are the same. Where the chunk fits into
+ * `headroom`, signature and IHDR move forward to make room, which costs nothing and leaves `png` itself unusable;
+ * else the picture is copied into a buffer of its own.
+ * @param headroom bytes in front of `png`, in the same buffer, that may be written to.
  * @throws AppError `runtime_failed` when the bytes are no PNG.
  */
-export function addProvenance(png: Uint8Array, record: ImageRecord): Uint8Array {
+export function addProvenance(
+  png: Uint8Array,
+  record: ImageRecord,
+  { headroom = 0 }: { headroom?: number | undefined } = {},
+): Uint8Array {
   if (!isPng(png))
     throw new AppError(
       'runtime_failed',
@@ -52,8 +58,15 @@ export function addProvenance(png: Uint8Array, record: ImageRecord): Uint8Array 
   // The CRC covers type and data, not the length.
   chunk.writeUInt32BE(crc32(chunk.subarray(4, 8 + length)), 8 + length)
 
+  const bytes = png.byteLength + chunk.byteLength
+  if (chunk.byteLength <= headroom) {
+    const result = new Uint8Array(png.buffer, png.byteOffset - chunk.byteLength, bytes)
+    result.copyWithin(0, chunk.byteLength, chunk.byteLength + AFTER_IHDR)
+    result.set(chunk, AFTER_IHDR)
+    return result
+  }
   // Slow means outside the shared pool: a stored picture must not keep other buffers alive.
-  const result = Buffer.allocUnsafeSlow(png.byteLength + chunk.byteLength)
+  const result = Buffer.allocUnsafeSlow(bytes)
   result.set(png.subarray(0, AFTER_IHDR), 0)
   result.set(chunk, AFTER_IHDR)
   result.set(png.subarray(AFTER_IHDR), AFTER_IHDR + chunk.byteLength)

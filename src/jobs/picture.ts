@@ -50,7 +50,7 @@ export async function makePicture(options: MakePictureOptions): Promise<ImageRec
     created_at: new Date(now).toISOString(),
     expires_at: new Date(now + ttlSeconds * 1000).toISOString(),
   } satisfies ImageRecord
-  const png = addProvenance(generated.png, record)
+  const png = addProvenance(generated.png, record, generated)
   try {
     return await images.put({ record: { ...record, bytes: png.byteLength }, png })
   } catch (error) {

@@ -41,6 +41,13 @@ describe('an answer with a picture', () => {
     }
   })
 
+  test('the room in front of the picture is there, and nobody else has it', () => {
+    const { png: decoded, headroom } = read(JSON.stringify(documentWith(b64)))
+    expect(headroom).toBeGreaterThan(1000)
+    expect(decoded.byteOffset).toBe(headroom)
+    expect(decoded.buffer.byteLength - headroom - decoded.byteLength).toBeLessThan(3)
+  })
+
   test('only the little around the picture is parsed, wherever the pieces were cut', () => {
     const parse = vi.spyOn(JSON, 'parse')
     read(JSON.stringify(documentWith(b64)), { pieceBytes: 1001 })

@@ -5,6 +5,8 @@ export interface PictureAnswer {
   /** The document with an empty string where the picture was. */
   readonly document: unknown
   readonly png: Uint8Array
+  /** Bytes in front of the picture, in the same buffer, that belong to nobody. */
+  readonly headroom: number
   readonly width: number
   readonly height: number
 }
@@ -14,6 +16,8 @@ const QUOTE = 0x22
 const GAP = 64
 /** Characters decoded at a time: long texts cost more in garbage collection than in decoding. */
 const SLICE = 8192
+/** Room for a chunk about how the picture was made, so that adding it does not take a second copy of the picture. */
+const HEADROOM = 4096
 
 /**
  * Reads a JSON document that carries one PNG as base64 under `key`, from the pieces it came in. The picture is cut
@@ -28,7 +32,7 @@ export function readPictureAnswer(pieces: readonly Buffer[], key: string): Pictu
   const { head, text, tail } = cutOut(pieces, key)
   const document = JSON.parse(head.toString('utf8') + tail.toString('utf8'))
   const png = decodeBase64(text)
-  return { document, png, ...pngSize(png) }
+  return { document, png, headroom: HEADROOM, ...pngSize(png) }
 }
 
 interface Parts {
@@ -74,24 +78,28 @@ function startOfText(bytes: Buffer, key: string): number {
   return -1
 }
 
+/** The bytes, with HEADROOM in front of them. */
 function decodeBase64(parts: readonly Buffer[]): Buffer {
   const characters = parts.reduce((sum, part) => sum + part.length, 0)
-  const decoded = Buffer.allocUnsafe(Math.ceil((characters * 3) / 4))
-  let length = 0
+  // Slow means outside the shared pool: what is in front of the picture must be nobody else's.
+  const decoded = Buffer.allocUnsafeSlow(HEADROOM + Math.ceil((characters * 3) / 4))
+  let end = HEADROOM
   // Four characters make three bytes; those that are left over go in front of the next slice.
   let rest = ''
   for (const part of parts)
     for (let at = 0; at < part.length; at += SLICE) {
       const text = rest + part.toString('latin1', at, at + SLICE)
       const complete = text.length - (text.length % 4)
-      length += decoded.write(text.slice(0, complete), length, 'base64')
+      end += decoded.write(text.slice(0, complete), end, 'base64')
       rest = text.slice(complete)
     }
-  length += decoded.write(rest, length, 'base64')
+  end += decoded.write(rest, end, 'base64')
   const padding = parts.slice(-2).reduce((sum, part) => sum + paddingOf(part), 0)
-  if (length === Math.floor(((characters - padding) * 3) / 4)) return decoded.subarray(0, length)
-  // Something in it is no base64: line feeds perhaps, or slashes that JSON escapes. The slow way knows both.
-  return Buffer.from(JSON.parse(`"${Buffer.concat(parts).toString('latin1')}"`), 'base64')
+  // Else something in it is no base64: line feeds perhaps, or slashes that JSON escapes. The slow way knows both.
+  if (end - HEADROOM !== Math.floor(((characters - padding) * 3) / 4))
+    end =
+      HEADROOM + decoded.write(JSON.parse(`"${Buffer.concat(parts).toString('latin1')}"`), HEADROOM, 'base64')
+  return decoded.subarray(HEADROOM, end)
 }
 
 /** How many of the last two characters are `=`. */

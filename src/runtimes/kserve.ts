@@ -149,6 +149,7 @@ function imageFrom(
   }
   return {
     png: picture.png,
+    headroom: picture.headroom,
     width: picture.width,
     height: picture.height,
     seed: first.seed ?? request.seed,

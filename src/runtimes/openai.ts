@@ -52,13 +52,12 @@ export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRun
         signal,
       })
       const json = await endpoint.readJson(answer, { signal })
-      const { document, png, ...size } = pictureIn(json)
+      const { document, ...picture } = pictureIn(json)
       const parsed = generation.safeParse(document)
       if (!parsed.success) throw runtimeFailed(parsed.error)
       const { inference_time_s } = parsed.data
       return {
-        png,
-        ...size,
+        ...picture,
         seed: request.seed,
         model,
         ...(inference_time_s == null ? {} : { inferenceMs: Math.round(inference_time_s * 1000) }),

@@ -10,6 +10,8 @@ export interface StepProgress {
 export interface GeneratedImage {
   /** A whole PNG. */
   readonly png: Uint8Array
+  /** Bytes in front of `png`, in the same buffer, that whoever gets the picture may write to; absent: none. */
+  readonly headroom?: number
   /** Pixels, read from the PNG's header. */
   readonly width: number
   readonly height: number
