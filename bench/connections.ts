@@ -1,33 +1,13 @@
 /** What idle WebSocket connections hold on to, after garbage collection, per connection. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WebSocket } from 'ws'
-import { type Running, start } from '../test/support/process.ts'
+import type { Running } from '../test/support/process.ts'
+import { probe } from './probed.ts'
 
 export interface Held {
   /** JavaScript heap and buffers, in bytes per connection. */
   readonly held: number
   readonly rss: number
-}
-
-/** Starts a Node process that tells its memory. */
-export function startProbed(entry: string, env: Record<string, string> = {}): Promise<Running> {
-  return start({
-    command: process.execPath,
-    args: ['--expose-gc', '--import', './bench/baselines/memory-probe.ts', entry],
-    env: { PORT: '0', LOG_LEVEL: 'info', RATE_LIMIT_PER_MINUTE: '0', ...env },
-  })
-}
-
-async function memoryOf({ child, log }: Running): Promise<Held> {
-  const seen = log.length
-  // What was closed or sent last is let go within this time.
-  await sleep(500)
-  child.kill('SIGUSR2')
-  for (;;) {
-    const told = log.slice(seen).find(({ event }) => event === 'memory')
-    if (told) return { held: told.held as number, rss: told.rss as number }
-    await sleep(20)
-  }
 }
 
 /** Opens `count` connections, says `messages` on each, and measures what they hold. */
@@ -55,9 +35,9 @@ export async function heldByConnections(
   }
   // Code is compiled before anything is counted; more would leave memory behind that the counted ones take again.
   await end(await many(100))
-  const before = await memoryOf(server)
+  const before = await probe(server)
   const sockets = await many(count)
-  const after = await memoryOf(server)
+  const after = await probe(server)
   await end(sockets)
   return { held: (after.held - before.held) / count, rss: (after.rss - before.rss) / count }
 }

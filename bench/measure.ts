@@ -13,6 +13,12 @@ export function cpuSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND
 }
 
+/** The most resident memory, in bytes, that a process has had so far. Linux only. */
+export function peakRss(pid: number): number {
+  const [, kib] = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? []
+  return Number(kib) * 1024
+}
+
 export interface Variant {
   readonly name: string
   readonly pid: number
@@ -52,7 +58,8 @@ export async function sideBySide(options: {
   return measured
 }
 
-async function drive(options: {
+/** Calls `concurrency` at once until `calls` are done; returns the latencies in milliseconds. */
+export async function drive(options: {
   call: () => Promise<void>
   calls: number
   concurrency: number

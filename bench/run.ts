@@ -4,62 +4,34 @@
  */
 import { cpus } from 'node:os'
 import { SignJWT } from 'jose'
-import { type Running, start, startServer } from '../test/support/process.ts'
-import { type Held, heldByConnections, startProbed } from './connections.ts'
+import { type Running, startServer } from '../test/support/process.ts'
+import { type Held, heldByConnections } from './connections.ts'
 import { type Measured, median, post, sideBySide } from './measure.ts'
+import {
+  abortedDownloads,
+  addedP50,
+  baseline,
+  eventLoopDelay,
+  inFlight,
+  pidOf,
+  type Relayed,
+  relay,
+  toolCall,
+} from './pictures.ts'
+import { startProbed } from './probed.ts'
 
 const QUICK = process.argv.includes('--quick')
 const ROUNDS = QUICK ? 3 : 7
 const TOKEN = 'a-token-for-the-bench-only'
 const running: Running[] = []
 
-const baseline = async (name: string, env: Record<string, string> = {}) => {
-  const process_ = await start({ command: process.execPath, args: [`bench/baselines/${name}.ts`], env })
+const keep = async (started: Promise<Running>) => {
+  const process_ = await started
   running.push(process_)
   return process_
 }
-const server = async (env: Record<string, string>) => {
-  const process_ = await startServer('node', { LOG_LEVEL: 'info', RATE_LIMIT_PER_MINUTE: '10000000', ...env })
-  running.push(process_)
-  return process_
-}
-const pidOf = ({ child }: Running) => child.pid as number
-
-/** CPU and added latency of a 1 MB picture: raw PNG over REST beside a pass-through of the same bytes. */
-async function relay() {
-  const runtime = await baseline('fixed-runtime')
-  const passThrough = await baseline('pass-through', { UPSTREAM: runtime.url })
-  const product = await server({ DIFFUSERS_RUNTIME_URL: runtime.url, DIFFUSERS_RUNTIME_CONCURRENCY: '8' })
-  // Without a seed: a seeded request would be answered from the store the second time.
-  const request = JSON.stringify({ prompt: 'a' })
-  const [direct, floor, ours] = await sideBySide({
-    rounds: ROUNDS,
-    calls: QUICK ? 60 : 200,
-    concurrency: 4,
-    variants: [
-      {
-        name: 'the runtime called directly',
-        pid: pidOf(runtime),
-        call: async () =>
-          void (await post(`${runtime.url}/v1/models/model:predict`, '{"instances":[{"prompt":"a"}]}')),
-      },
-      {
-        name: 'pass-through',
-        pid: pidOf(passThrough),
-        call: async () => void (await post(passThrough.url, request)),
-      },
-      {
-        name: 'REST raw PNG',
-        pid: pidOf(product),
-        async call() {
-          const size = await post(`${product.url}/api/images`, request, { accept: 'image/png' })
-          if (size < 1_000_000) throw new Error(`a picture of only ${size} bytes`)
-        },
-      },
-    ],
-  })
-  return { direct, floor, ours } as Record<'direct' | 'floor' | 'ours', Measured>
-}
+const server = (env: Record<string, string>) =>
+  keep(startServer('node', { LOG_LEVEL: 'info', RATE_LIMIT_PER_MINUTE: '10000000', ...env }))
 
 const JWT = {
   AUTH_JWT_SECRET: 'a-shared-secret-for-the-bench-only',
@@ -72,7 +44,7 @@ const JWT = {
  * a JWT that was verified before, beside the bare SDK handler.
  */
 async function toolsCall() {
-  const bare = await baseline('bare-sdk')
+  const bare = await keep(baseline('bare-sdk'))
   const [open, token, jwt] = await Promise.all([server({}), server({ MCP_AUTH_TOKEN: TOKEN }), server(JWT)])
   const signed = await new SignJWT({ scope: 'image:read' })
     .setProtectedHeader({ alg: 'HS256' })
@@ -82,31 +54,12 @@ async function toolsCall() {
     .setExpirationTime('1h')
     .sign(new TextEncoder().encode(JWT.AUTH_JWT_SECRET))
   const variant = (process_: Running, tool: string, bearer?: string) => {
-    const body = JSON.stringify({
-      jsonrpc: '2.0',
-      id: 1,
-      method: 'tools/call',
-      params: {
-        name: tool,
-        arguments: {},
-        _meta: {
-          'io.modelcontextprotocol/protocolVersion': '2026-07-28',
-          'io.modelcontextprotocol/clientInfo': { name: 'bench', version: '1' },
-          'io.modelcontextprotocol/clientCapabilities': {},
-        },
-      },
-    })
-    const headers = {
-      accept: 'application/json, text/event-stream',
-      'mcp-protocol-version': '2026-07-28',
-      'mcp-method': 'tools/call',
-      'mcp-name': tool,
-      ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
-    }
+    const { body, headers } = toolCall(tool)
+    const authorization = bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }
     return {
       name: tool,
       pid: pidOf(process_),
-      call: async () => void (await post(`${process_.url}/mcp`, body, headers)),
+      call: async () => void (await post(`${process_.url}/mcp`, body, { ...headers, ...authorization })),
     }
   }
   const measured = await sideBySide({
@@ -142,8 +95,7 @@ async function idleConnections() {
   // A thousand would mostly measure how the young generation grows.
   const count = QUICK ? 1000 : 5000
   const measure = async (entry: string, path: string, messages: readonly string[] = []) => {
-    const fresh = await startProbed(entry)
-    running.push(fresh)
+    const fresh = await keep(startProbed(entry))
     return await heldByConnections(fresh, { path, count, messages })
   }
   return {
@@ -162,18 +114,46 @@ const row = (what: string, value: string, goal: string, detail: string) =>
 try {
   console.log(`Node ${process.version}, ${cpus().length} cores, ${ROUNDS} interleaved rounds, medians.\n`)
   console.log('| what | measured | goal | detail |\n|---|---|---|---|')
-  const picture = await relay()
+  const calls = QUICK ? 60 : 200
+  const ratio = ({ ours, floor }: Relayed) => figure(median(perRound(ours.cpuMs, floor.cpuMs)))
+  const cpu = ({ ours, floor }: Relayed) =>
+    `${figure(median(ours.cpuMs))} ms / ${figure(median(floor.cpuMs))} ms`
+  const added = (relayed: Relayed) => `${figure(addedP50(relayed))} ms`
+  const p50 = ({ ours, direct }: Relayed) =>
+    `${figure(median(ours.p50Ms))} ms - ${figure(median(direct.p50Ms))} ms, 4 at once`
+  const one = await relay({ bytes: 1_000_000, over: 'rest', rounds: ROUNDS, calls })
+  const five = await relay({ bytes: 5_000_000, over: 'rest', rounds: ROUNDS, calls: Math.round(calls / 4) })
+  row('REST raw PNG: CPU per 1 MB picture / Node pass-through', ratio(one), '<= 1.2', cpu(one))
+  row('the same: added p50 over the runtime called directly, 1 MB', added(one), '<= 1.5 ms', p50(one))
   row(
-    'REST raw PNG: CPU per 1 MB picture / Node pass-through',
-    figure(median(perRound(picture.ours.cpuMs, picture.floor.cpuMs))),
-    '<= 1.2',
-    `${figure(median(picture.ours.cpuMs))} ms / ${figure(median(picture.floor.cpuMs))} ms`,
+    'the same: added p50 per further MB',
+    `${figure((addedP50(five) - addedP50(one)) / 4)} ms`,
+    '<= 0.3 ms',
+    `5 MB: ${added(five)}; CPU ${ratio(five)} of the pass-through`,
   )
+  const shown = { over: 'mcp', rounds: ROUNDS } as const
+  const inline = await relay({ ...shown, bytes: 690_000, calls })
+  row('MCP, 0.69 MB inline: CPU / Node pass-through', ratio(inline), '', cpu(inline))
+  row('the same: added p50', added(inline), '', p50(inline))
+  const preview = await relay({ ...shown, bytes: 1_000_000, calls: Math.round(calls / 10) })
+  row('MCP, preview of 1 MB: CPU / Node pass-through', ratio(preview), '', cpu(preview))
+  row('the same: added p50', added(preview), '', p50(preview))
+  const delay = await eventLoopDelay(calls)
   row(
-    'REST raw PNG: added p50 over the runtime called directly, 1 MB',
-    `${figure(median(picture.ours.p50Ms.map((value, round) => value - (picture.direct.p50Ms[round] as number))))} ms`,
-    '<= 1.5 ms',
-    `${figure(median(picture.ours.p50Ms))} ms - ${figure(median(picture.direct.p50Ms))} ms, 4 at once`,
+    '1 MB pictures, 4 at once: event-loop delay, p99',
+    `${delay.ours.delay_p99.toFixed(1)} ms`,
+    '',
+    `p50 ${delay.ours.delay_p50.toFixed(1)} ms; pass-through ${delay.floor.delay_p50.toFixed(1)}, ${delay.floor.delay_p99.toFixed(1)} ms`,
+  )
+  const mib = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`
+  const flying = await inFlight(QUICK ? 5 : 20)
+  row('16 x 1 MB in flight: peak RSS', mib(flying.peak), '<= 200 MB', `${mib(flying.idle)} before the first`)
+  const aborted = await abortedDownloads(QUICK ? 300 : 1000)
+  row(
+    `${QUICK ? 300 : 1000} aborted downloads of 8 MB: RSS after / before`,
+    figure(aborted.after / aborted.before),
+    '<= 1.1',
+    `${mib(aborted.after)} / ${mib(aborted.before)}, and the next call succeeds`,
   )
   const tool = await toolsCall()
   const microseconds = ({ cpuMs }: Measured) => `${figure(median(cpuMs) * 1000)} us`

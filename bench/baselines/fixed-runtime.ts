@@ -1,10 +1,10 @@
-/** A runtime that answers every predict with the same picture of about 1 MB, at next to no cost of its own. */
+/** A runtime that answers every predict with the same picture of about BYTES, 1 MB by default, at next to no cost of its own. */
 import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:http'
 import { encodePng } from '../../src/runtimes/png.ts'
 
-// Noise does not compress: 590 x 590 RGB is about 1 MB.
-const SIDE = 590
+// Noise does not compress: the file is as large as its pixels.
+const SIDE = Math.round(Math.sqrt(Number(process.env.BYTES ?? 1_044_300) / 3))
 const png = await encodePng({ width: SIDE, height: SIDE, channels: 3, pixels: randomBytes(SIDE * SIDE * 3) })
 const answer = Buffer.from(
   JSON.stringify({
