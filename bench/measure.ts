@@ -32,6 +32,10 @@ export interface Measured {
   readonly cpuMs: readonly number[]
   /** Median latency in milliseconds, one figure per round. */
   readonly p50Ms: readonly number[]
+  /** The slowest hundredth, in milliseconds, one figure per round. */
+  readonly p99Ms: readonly number[]
+  /** Calls per second, one figure per round. */
+  readonly perSecond: readonly number[]
 }
 
 /**
@@ -45,15 +49,25 @@ export async function sideBySide(options: {
   readonly concurrency: number
 }): Promise<readonly Measured[]> {
   const { variants, rounds, calls, concurrency } = options
-  const measured = variants.map(({ name }) => ({ name, cpuMs: [] as number[], p50Ms: [] as number[] }))
+  const measured = variants.map(({ name }) => ({
+    name,
+    cpuMs: [] as number[],
+    p50Ms: [] as number[],
+    p99Ms: [] as number[],
+    perSecond: [] as number[],
+  }))
   for (let round = -1; round < rounds; round += 1)
     for (const [index, variant] of variants.entries()) {
       const before = cpuSeconds(variant.pid)
+      const started = performance.now()
       const latencies = await drive({ call: variant.call, calls, concurrency })
+      const wallMs = performance.now() - started
       const cpuMs = ((cpuSeconds(variant.pid) - before) * 1000) / calls
       if (round < 0) continue
       measured[index]?.cpuMs.push(cpuMs)
       measured[index]?.p50Ms.push(median(latencies))
+      measured[index]?.p99Ms.push(percentile(latencies, 0.99))
+      measured[index]?.perSecond.push((calls * 1000) / wallMs)
     }
   return measured
 }
@@ -84,6 +98,12 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1
     ? (sorted[middle] as number)
     : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2
+}
+
+/** The value below which this share of all values is; NaN where there are none. */
+export function percentile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN
 }
 
 /** POSTs JSON and reads the answer to its end; returns its size. @throws Error for another status than 200. */

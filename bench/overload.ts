@@ -5,7 +5,7 @@
  */
 import { request } from 'undici'
 import { startServer } from '../test/support/process.ts'
-import { median } from './measure.ts'
+import { median, percentile } from './measure.ts'
 
 const QUICK = process.argv.includes('--quick')
 const SERVICE_MS = 500
@@ -123,9 +123,4 @@ async function ask(options: {
   })
   await answer.body.text()
   return { status: answer.statusCode, endedAt: since(), latency: since() - due }
-}
-
-function percentile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN
 }

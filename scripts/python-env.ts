@@ -1,6 +1,6 @@
 /**
- * The Python environment of the runtime's tests, made by uv outside the checkout and keyed by its lock file, so
- * that every clone of the same version shares it.
+ * Python environments for tests and measurements, made by uv outside the checkout and keyed by their lock files, so
+ * that every clone of the same version shares them.
  */
 import { type SpawnSyncOptions, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -13,13 +13,18 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const UV_VERSION = '0.13.9'
 const LOCK = join(ROOT, 'runtime/requirements-test.lock')
 
-/**
- * Path of a Python that has the runtime's dependencies; makes the environment when that is due, progress on stderr.
- * @throws Error that says what is missing.
- */
+/** Path of a Python that has the runtime's dependencies; see `lockedEnvironment`. */
 export function pythonEnvironment(): string {
-  const key = createHash('sha256').update(readFileSync(LOCK)).digest('hex').slice(0, 16)
-  const venv = join(CACHE, `runtime-${key}`)
+  return lockedEnvironment({ name: 'runtime', lock: LOCK })
+}
+
+/**
+ * Path of a Python that has what a lock file with hashes names; makes the environment when that is due, progress on
+ * stderr. @throws Error that says what is missing.
+ */
+export function lockedEnvironment({ name, lock }: { name: string; lock: string }): string {
+  const key = createHash('sha256').update(readFileSync(lock)).digest('hex').slice(0, 16)
+  const venv = join(CACHE, `${name}-${key}`)
   const python = join(venv, process.platform === 'win32' ? 'Scripts/python.exe' : 'bin/python')
   const done = join(venv, '.complete')
   if (existsSync(done)) return python
@@ -27,10 +32,10 @@ export function pythonEnvironment(): string {
   const base = findPython()
   mkdirSync(CACHE, { recursive: true })
   rmSync(venv, { recursive: true, force: true })
-  process.stderr.write(`Making the Python environment of the runtime in ${venv}, once (torch is large) ...\n`)
+  process.stderr.write(`Making the Python environment of ${lock} in ${venv}, once ...\n`)
   const uv = installUv(base)
   run(uv, ['venv', '--quiet', '--python', base, venv])
-  run(uv, ['pip', 'install', '--python', python, '--require-hashes', '--compile-bytecode', '-r', LOCK])
+  run(uv, ['pip', 'install', '--python', python, '--require-hashes', '--compile-bytecode', '-r', lock])
   writeFileSync(done, '')
   return python
 }
