@@ -15,23 +15,22 @@ const MODERN = {
 
 export const pidOf = ({ child }: Running) => child.pid as number
 
-/** Body and headers of a `tools/call` in the current era of MCP. */
-export function toolCall(tool: string, args: Record<string, unknown> = {}) {
+/** Body and headers of a request in the current era of MCP. */
+export function mcpRequest(method: string, params: Record<string, unknown>, name?: string) {
   return {
-    body: JSON.stringify({
-      jsonrpc: '2.0',
-      id: 1,
-      method: 'tools/call',
-      params: { name: tool, arguments: args, _meta: MODERN },
-    }),
+    body: JSON.stringify({ jsonrpc: '2.0', id: 1, method, params: { ...params, _meta: MODERN } }),
     headers: {
       accept: 'application/json, text/event-stream',
       'mcp-protocol-version': '2026-07-28',
-      'mcp-method': 'tools/call',
-      'mcp-name': tool,
+      'mcp-method': method,
+      ...(name === undefined ? {} : { 'mcp-name': name }),
     },
   }
 }
+
+/** Body and headers of a `tools/call`. */
+export const toolCall = (tool: string, args: Record<string, unknown> = {}) =>
+  mcpRequest('tools/call', { name: tool, arguments: args }, tool)
 
 /** One of `bench/baselines`, as a process. */
 export function baseline(name: string, env: Record<string, string> = {}): Promise<Running> {
@@ -86,11 +85,13 @@ function floors({ runtime, passThrough }: Upstream): Variant[] {
   ]
 }
 
+/** CPU with 4 calls at once; times with one at a time, since waiting for each other is not what the server adds. */
 export interface Relayed {
-  readonly direct: Measured
-  readonly floor: Measured
-  readonly ours: Measured
+  readonly cpu: { readonly floor: Measured; readonly ours: Measured }
+  readonly time: { readonly direct: Measured; readonly ours: Measured }
 }
+
+type Three = [Measured, Measured, Measured]
 
 /** CPU and time of a picture of `bytes`: as raw PNG over REST, or in the answer of an MCP tool. */
 export async function relay(options: {
@@ -104,30 +105,26 @@ export async function relay(options: {
   const { server } = upstream
   const { body, headers } = toolCall('generate_image', { prompt: 'a' })
   try {
-    const [direct, floor, ours] = (await sideBySide({
-      rounds,
-      calls,
-      concurrency: 4,
-      variants: [
-        ...floors(upstream),
-        {
-          name: over,
-          pid: pidOf(server),
-          call: async () =>
-            over === 'rest'
-              ? await raw(server, bytes)
-              : void (await post(`${server.url}/mcp`, body, headers)),
-        },
-      ],
-    })) as [Measured, Measured, Measured]
-    return { direct, floor, ours }
+    const variants = [
+      ...floors(upstream),
+      {
+        name: over,
+        pid: pidOf(server),
+        call: async () =>
+          over === 'rest' ? await raw(server, bytes) : void (await post(`${server.url}/mcp`, body, headers)),
+      },
+    ] as const
+    const [, floor, ours] = (await sideBySide({ variants, rounds, calls, concurrency: 4 })) as Three
+    const alone = { variants, rounds, calls: Math.ceil(calls / 2), concurrency: 1 }
+    const [direct, , oursAlone] = (await sideBySide(alone)) as Three
+    return { cpu: { floor, ours }, time: { direct, ours: oursAlone } }
   } finally {
     await upstream.stop()
   }
 }
 
 /** Milliseconds that the server adds to the median time of a call to the runtime. */
-export function addedP50({ ours, direct }: Relayed): number {
+export function addedP50({ time: { ours, direct } }: Relayed): number {
   return median(ours.p50Ms.map((ms, round) => ms - (direct.p50Ms[round] as number)))
 }
 
