@@ -22,7 +22,7 @@ import {
 import { startProbed } from './probed.ts'
 
 const QUICK = process.argv.includes('--quick')
-const ROUNDS = QUICK ? 3 : 7
+const ROUNDS = QUICK ? 2 : 7
 const TOKEN = 'a-token-for-the-bench-only'
 const running: Running[] = []
 
