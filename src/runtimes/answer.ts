@@ -14,57 +14,77 @@ export interface PictureAnswer {
 const QUOTE = 0x22
 /** The longest that may stand between a key and its value: a colon and white space. */
 const GAP = 64
+/** What may come before the picture, a prompt above all; searching and joining more would only burn CPU. */
+const HEAD_MAX_BYTES = 1024 * 1024
 /** Characters decoded at a time: long texts cost more in garbage collection than in decoding. */
 const SLICE = 8192
 /** Room for a chunk about how the picture was made, so that adding it does not take a second copy of the picture. */
 const HEADROOM = 4096
+/** Room for the picture where nobody said how long the answer is; it grows. */
+const UNKNOWN_BYTES = 1024 * 1024
+
+export interface PictureReader {
+  /** Takes the next piece and keeps nothing of it but what it decoded. */
+  feed(piece: Buffer): void
+  /** @throws Error that says why there is no whole PNG in what was fed. */
+  end(): PictureAnswer
+}
 
 /**
- * Reads a JSON document that carries one PNG as base64 under `key`, from the pieces it came in. The picture is cut
- * out before the rest is parsed, and the pieces are not joined: JSON.parse, the text it makes and the copies would
+ * Reads a JSON document that carries one PNG as base64 under `key`, piece by piece as it arrives. The picture is
+ * decoded at once into its last place, and only the rest is parsed: JSON.parse, the text it makes and the copies would
  * cost more than all else together.
  *
  * A quoted key followed by a colon can only be a key: within JSON strings quotes are escaped. Where the key comes
  * more than once, the first counts.
- * @throws Error that says why there is no whole PNG in it.
+ * @param options.bytes length of the whole document, where it is known.
  */
+export function createPictureReader({
+  key,
+  bytes,
+}: {
+  key: string
+  bytes?: number | undefined
+}): PictureReader {
+  let head = Buffer.alloc(0)
+  let decoder: ReturnType<typeof createBase64Decoder> | undefined
+  const tail: Buffer[] = []
+
+  function feedHead(piece: Buffer): Buffer | undefined {
+    if (head.length > HEAD_MAX_BYTES) return undefined
+    const whole = head.length === 0 ? piece : Buffer.concat([head, piece])
+    const start = startOfText(whole, key)
+    head = Buffer.from(start === -1 ? whole : whole.subarray(0, start))
+    if (start === -1) return undefined
+    decoder = createBase64Decoder(bytes)
+    return whole.subarray(start)
+  }
+
+  return {
+    feed(piece) {
+      if (tail.length > 0) return void tail.push(Buffer.from(piece))
+      const text = decoder ? piece : feedHead(piece)
+      if (!text) return
+      const end = text.indexOf(QUOTE)
+      decoder?.feed(end === -1 ? text : text.subarray(0, end))
+      if (end !== -1) tail.push(Buffer.from(text.subarray(end)))
+    },
+
+    end() {
+      if (!decoder) throw new Error(`there is no text under "${key}": ${head.toString('utf8', 0, 200)}`)
+      if (tail.length === 0) throw new Error(`the text under "${key}" has no end`)
+      const document = JSON.parse(head.toString('utf8') + Buffer.concat(tail).toString('utf8'))
+      const png = decoder.end()
+      return { document, png, headroom: HEADROOM, ...pngSize(png) }
+    },
+  }
+}
+
+/** A document that is there already, in the pieces it came in. @throws Error as `PictureReader.end`. */
 export function readPictureAnswer(pieces: readonly Buffer[], key: string): PictureAnswer {
-  const { head, text, tail } = cutOut(pieces, key)
-  const document = JSON.parse(head.toString('utf8') + tail.toString('utf8'))
-  const png = decodeBase64(text)
-  return { document, png, headroom: HEADROOM, ...pngSize(png) }
-}
-
-interface Parts {
-  /** Up to the quote that opens the text. */
-  readonly head: Buffer
-  readonly text: readonly Buffer[]
-  /** From the quote that closes it. */
-  readonly tail: Buffer
-}
-
-function cutOut(pieces: readonly Buffer[], key: string): Parts {
-  let whole = pieces
-  let start = startOfText(whole[0] ?? Buffer.alloc(0), key)
-  if (start === -1) {
-    // A long prompt before the picture, or a cut in the wrong place.
-    whole = [Buffer.concat(pieces)]
-    start = startOfText(whole[0]!, key)
-  }
-  if (start === -1) throw new Error(`there is no text under "${key}": ${whole[0]!.toString('utf8', 0, 200)}`)
-  const text: Buffer[] = []
-  for (const [i, piece] of whole.entries()) {
-    const from = i === 0 ? start : 0
-    const end = piece.indexOf(QUOTE, from)
-    text.push(piece.subarray(from, end === -1 ? piece.length : end))
-    if (end !== -1)
-      return {
-        head: whole[0]!.subarray(0, start),
-        text,
-        tail: Buffer.concat([piece.subarray(end), ...whole.slice(i + 1)]),
-      }
-  }
-  throw new Error(`the text under "${key}" has no end`)
+  const reader = createPictureReader({ key, bytes: pieces.reduce((sum, { length }) => sum + length, 0) })
+  for (const piece of pieces) reader.feed(piece)
+  return reader.end()
 }
 
 /** Where the text under `key` begins, or -1. */
@@ -78,31 +98,49 @@ function startOfText(bytes: Buffer, key: string): number {
   return -1
 }
 
-/** The bytes, with HEADROOM in front of them. */
-function decodeBase64(parts: readonly Buffer[]): Buffer {
-  const characters = parts.reduce((sum, part) => sum + part.length, 0)
+/** Decodes the text of a JSON string in pieces; the bytes have HEADROOM in front of them. */
+function createBase64Decoder(characters = UNKNOWN_BYTES) {
   // Slow means outside the shared pool: what is in front of the picture must be nobody else's.
-  const decoded = Buffer.allocUnsafeSlow(HEADROOM + Math.ceil((characters * 3) / 4))
+  let decoded = Buffer.allocUnsafeSlow(HEADROOM + Math.ceil((characters * 3) / 4))
   let end = HEADROOM
   // Four characters make three bytes; those that are left over go in front of the next slice.
   let rest = ''
-  for (const part of parts)
-    for (let at = 0; at < part.length; at += SLICE) {
-      const text = rest + part.toString('latin1', at, at + SLICE)
-      const complete = text.length - (text.length % 4)
-      end += decoded.write(text.slice(0, complete), end, 'base64')
-      rest = text.slice(complete)
-    }
-  end += decoded.write(rest, end, 'base64')
-  const padding = parts.slice(-2).reduce((sum, part) => sum + paddingOf(part), 0)
-  // Else something in it is no base64: line feeds perhaps, or slashes that JSON escapes. The slow way knows both.
-  if (end - HEADROOM !== Math.floor(((characters - padding) * 3) / 4))
-    end =
-      HEADROOM + decoded.write(JSON.parse(`"${Buffer.concat(parts).toString('latin1')}"`), HEADROOM, 'base64')
-  return decoded.subarray(HEADROOM, end)
-}
+  // From the first slice on that is not whole groups of base64 alone: its padding, or what is none.
+  let odd: string[] | undefined
 
-/** How many of the last two characters are `=`. */
-function paddingOf(part: Buffer): number {
-  return part.toString('latin1', Math.max(0, part.length - 2)).split('=').length - 1
+  function write(text: string): number {
+    const most = Math.ceil((text.length * 3) / 4)
+    if (end + most > decoded.length) {
+      const larger = Buffer.allocUnsafeSlow(2 * decoded.length + most)
+      decoded.copy(larger, HEADROOM, HEADROOM, end)
+      decoded = larger
+    }
+    return decoded.write(text, end, 'base64')
+  }
+
+  return {
+    feed(piece: Buffer) {
+      for (let at = 0; at < piece.length; at += SLICE) {
+        const slice = piece.toString('latin1', at, at + SLICE)
+        if (odd) {
+          odd.push(slice)
+          continue
+        }
+        const text = rest + slice
+        const complete = text.length - (text.length % 4)
+        const written = write(text.slice(0, complete))
+        if (written === (complete * 3) / 4) {
+          end += written
+          rest = text.slice(complete)
+        } else odd = [text]
+      }
+    },
+
+    end(): Buffer {
+      const text = odd?.join('') ?? rest
+      // Line feeds perhaps, or slashes that JSON escapes.
+      end += write(text.includes('\\') ? JSON.parse(`"${text}"`) : text)
+      return decoded.subarray(HEADROOM, end)
+    },
+  }
 }

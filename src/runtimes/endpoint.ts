@@ -46,8 +46,11 @@ export interface Endpoint {
    * @throws AppError `runtime_failed` (broken off, idle, too big), and the signal's reason once it aborts.
    */
   read(answer: Answer, options: ReadOptions): Promise<void>
-  /** Reads a JSON answer to its end, in pieces. @throws as `read` does, and `runtime_failed` for another media type. */
-  readJson(answer: Answer, options: { signal: AbortSignal }): Promise<readonly Buffer[]>
+  /**
+   * Reads a JSON answer to its end, piece by piece; `onChunk` must not throw.
+   * @throws as `read` does, and `runtime_failed` for another media type.
+   */
+  readJson(answer: Answer, options: { signal: AbortSignal; onChunk: (chunk: Buffer) => void }): Promise<void>
   /**
    * What a GET of `path` answers within 3 s, parsed from JSON.
    * @throws AppError `runtime_unavailable` whatever is wrong, and the signal's reason once it aborts.
@@ -65,6 +68,7 @@ export interface EndpointOptions extends EndpointLimits {
   readonly notFound: string
 }
 
+const MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 const PROBE_TIMEOUT_MS = 3000
 const REFUSAL_MAX_BYTES = 16 * 1024
 /** How long the end of a body may take once its content is complete, before the connection is given up. */
@@ -73,7 +77,7 @@ const MAX_RETRY_AFTER_SECONDS = 3600
 
 /** Connections to one runtime. */
 export function createEndpoint(options: EndpointOptions): Endpoint {
-  const { connectTimeoutMs = 5000, idleTimeoutMs = 60_000, maxResponseBytes = 64 * 1024 * 1024 } = options
+  const { connectTimeoutMs = 5000, idleTimeoutMs = 60_000, maxResponseBytes = MAX_RESPONSE_BYTES } = options
   const base = options.url.replace(/\/+$/, '')
   // A generation may take a quarter of an hour in silence: the caller's signal ends it, no time-out does.
   const agent = new Agent({
@@ -110,30 +114,28 @@ export function createEndpoint(options: EndpointOptions): Endpoint {
     read: (answer, { signal, idleTimeoutMs, onChunk }) =>
       readBody(answer, { signal, maxBytes: maxResponseBytes, idleTimeoutMs, onChunk }),
 
-    async readJson(answer, { signal }) {
+    async readJson(answer, { signal, onChunk }) {
       const type = mediaType(answer)
       if (type !== 'application/json') {
         answer.body.destroy()
         throw runtimeFailed(`the answer has the type ${quote(type)}`)
       }
-      const chunks: Buffer[] = []
       await endpoint.read(answer, {
         signal,
         onChunk: (chunk) => {
-          chunks.push(chunk)
+          onChunk(chunk)
           return undefined
         },
       })
-      return chunks
     },
 
     async probe({ path, signal }) {
       const bounded = AbortSignal.any([signal, AbortSignal.timeout(PROBE_TIMEOUT_MS)])
       try {
         const answer = await endpoint.send({ path, accept: 'application/json', signal: bounded })
-        return JSON.parse(
-          Buffer.concat(await endpoint.readJson(answer, { signal: bounded })).toString('utf8'),
-        )
+        const chunks: Buffer[] = []
+        await endpoint.readJson(answer, { signal: bounded, onChunk: (chunk) => chunks.push(chunk) })
+        return JSON.parse(Buffer.concat(chunks).toString('utf8'))
       } catch (error) {
         if (signal.aborted) throw signal.reason
         throw error instanceof AppError && error.code === 'runtime_unavailable'
@@ -181,6 +183,12 @@ export function refused(reason: string): AppError {
 /** The media type of an answer, in lower case, without parameters. */
 export function mediaType(answer: Answer): string {
   return (header(answer, 'content-type') ?? '').split(';')[0]!.trim().toLowerCase()
+}
+
+/** The bytes that the body of an answer is said to have; undefined where it is not said. */
+export function contentLength(answer: Answer): number | undefined {
+  const bytes = Number(header(answer, 'content-length'))
+  return bytes <= MAX_RESPONSE_BYTES ? bytes : undefined
 }
 
 function unanswered(error: Error & { code?: string }): AppError {

@@ -5,9 +5,10 @@
  */
 import { z } from 'zod'
 import { type AppError, plainText, quote } from '../errors.ts'
-import { type PictureAnswer, readPictureAnswer } from './answer.ts'
+import { createPictureReader, type PictureAnswer, readPictureAnswer } from './answer.ts'
 import {
   type Answer,
+  contentLength,
   createEndpoint,
   type Endpoint,
   type EndpointLimits,
@@ -40,6 +41,8 @@ const predictions = z.object({
     z.unknown(),
   ),
 })
+/** Under which the picture is in a prediction's `image`. */
+const KEY = 'b64'
 const progressEvent = z.object({ step: z.int().min(1), steps: z.int().min(1) })
 const errorEvent = z.object({ error: z.string(), code: z.string().optional() })
 
@@ -66,8 +69,8 @@ export function createKServeRuntime({ url, model, ...limits }: KServeRuntimeOpti
         ...(requestId === undefined ? {} : { requestId }),
         signal,
       })
-      const json = await predictionsIn(answer, { endpoint, signal, onProgress })
-      return imageFrom(json, { request, model })
+      const read = await predictionIn(answer, { endpoint, signal, onProgress })
+      return imageFrom(read, { request, model })
     },
 
     async check({ signal }) {
@@ -85,10 +88,15 @@ interface PredictionsOptions {
   readonly onProgress: ((progress: StepProgress) => void) | undefined
 }
 
-/** The bytes of `{"predictions": [...]}`, whichever way they came. */
-async function predictionsIn(answer: Answer, options: PredictionsOptions): Promise<readonly Buffer[]> {
-  if (mediaType(answer) === 'text/event-stream') return resultOf(answer, options)
-  return options.endpoint.readJson(answer, options)
+/** Reads `{"predictions": [...]}`, whichever way it comes; what is returned throws an Error where no PNG is in it. */
+async function predictionIn(answer: Answer, options: PredictionsOptions): Promise<() => PictureAnswer> {
+  if (mediaType(answer) === 'text/event-stream') {
+    const result = await resultOf(answer, options)
+    return () => readPictureAnswer(result, KEY)
+  }
+  const reader = createPictureReader({ key: KEY, bytes: contentLength(answer) })
+  await options.endpoint.readJson(answer, { ...options, onChunk: reader.feed })
+  return reader.end
 }
 
 async function resultOf(
@@ -136,13 +144,13 @@ function parse<Schema extends z.ZodType>(schema: Schema, data: readonly Buffer[]
 }
 
 function imageFrom(
-  json: readonly Buffer[],
+  read: () => PictureAnswer,
   { request, model }: { request: GenerationRequest; model: string },
 ): GeneratedImage {
   let picture: PictureAnswer
   let first: z.output<typeof predictions>['predictions'][0]
   try {
-    picture = readPictureAnswer(json, 'b64')
+    picture = read()
     first = predictions.parse(picture.document).predictions[0]
   } catch (error) {
     throw runtimeFailed(error)

@@ -5,8 +5,8 @@
  */
 import { z } from 'zod'
 import { AppError, quote } from '../errors.ts'
-import { type PictureAnswer, readPictureAnswer } from './answer.ts'
-import { createEndpoint, type EndpointLimits, runtimeFailed } from './endpoint.ts'
+import { createPictureReader, type PictureAnswer, type PictureReader } from './answer.ts'
+import { contentLength, createEndpoint, type EndpointLimits, runtimeFailed } from './endpoint.ts'
 import type { Runtime } from './runtime.ts'
 
 export interface OpenAIRuntimeOptions extends EndpointLimits {
@@ -51,8 +51,9 @@ export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRun
         ...(requestId === undefined ? {} : { requestId }),
         signal,
       })
-      const json = await endpoint.readJson(answer, { signal })
-      const { document, ...picture } = pictureIn(json)
+      const reader = createPictureReader({ key: 'b64_json', bytes: contentLength(answer) })
+      await endpoint.readJson(answer, { signal, onChunk: reader.feed })
+      const { document, ...picture } = pictureFrom(reader)
       const parsed = generation.safeParse(document)
       if (!parsed.success) throw runtimeFailed(parsed.error)
       const { inference_time_s } = parsed.data
@@ -72,9 +73,9 @@ export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRun
   }
 }
 
-function pictureIn(json: readonly Buffer[]): PictureAnswer {
+function pictureFrom(reader: PictureReader): PictureAnswer {
   try {
-    return readPictureAnswer(json, 'b64_json')
+    return reader.end()
   } catch (error) {
     throw runtimeFailed(error)
   }
