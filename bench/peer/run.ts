@@ -72,6 +72,8 @@ const startOurs = (runtime: Running, { concurrency, queue }: { concurrency: numb
   startServer('node', {
     LOG_LEVEL: 'info',
     RATE_LIMIT_PER_MINUTE: '0',
+    // The peer keeps no pictures: a small store, so that memory is that of the relay.
+    IMAGES_MAX_BYTES: String(2 ** 25),
     RUNTIMES: JSON.stringify([
       { name: 'runtime', kind: 'kserve', url: runtime.url, model: 'model', concurrency, queue },
     ]),
