@@ -15,6 +15,9 @@ const COLOURS: Readonly<Record<string, string>> = {
   'diffusers-mcp': '#1d4ed8',
 }
 
+/** With a white edge, so that a line behind it does not cross it out. */
+const LABEL = 'text-anchor="middle" stroke="#ffffff" stroke-width="4" paint-order="stroke"'
+
 interface Panel {
   readonly title: string
   readonly better: 'lower is better' | 'higher is better'
@@ -100,20 +103,20 @@ function draw({ title, better, bars, line }: Panel, left: number, top: number): 
       text(left, top + 14 + index * 16, words, 'font-weight="600" fill="#111827"'),
     ),
     text(left, top + 50, better, 'fill="#6b7280" font-size="11"'),
-    ...bars.map(({ name, value, label }, index) => {
-      const x = left + slot * index + (slot - width) / 2
-      const y = floor - height(value)
-      return (
-        `<rect x="${x.toFixed(1)}" y="${y.toFixed(1)}" width="${width.toFixed(1)}" height="${height(value).toFixed(1)}" fill="${COLOURS[name]}"/>` +
-        text(x + width / 2, y - 5, label, 'text-anchor="middle"')
-      )
-    }),
-    `<line x1="${left}" x2="${left + PANEL_WIDTH}" y1="${floor}" y2="${floor}" stroke="#9ca3af"/>`,
     ...(line === undefined
       ? []
       : [
           `<line x1="${left}" x2="${left + PANEL_WIDTH}" y1="${floor - height(line)}" y2="${floor - height(line)}" stroke="#111827" stroke-dasharray="4 3"/>`,
         ]),
+    ...bars.map(({ name, value, label }, index) => {
+      const x = left + slot * index + (slot - width) / 2
+      const y = floor - height(value)
+      return (
+        `<rect x="${x.toFixed(1)}" y="${y.toFixed(1)}" width="${width.toFixed(1)}" height="${height(value).toFixed(1)}" fill="${COLOURS[name]}"/>` +
+        text(x + width / 2, y - 5, label, LABEL)
+      )
+    }),
+    `<line x1="${left}" x2="${left + PANEL_WIDTH}" y1="${floor}" y2="${floor}" stroke="#9ca3af"/>`,
   ].join('\n')
 }
 
