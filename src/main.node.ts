@@ -2,7 +2,6 @@
 /** The server on Node. */
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { setFlagsFromString } from 'node:v8'
 import { serve } from '@hono/node-server'
 import { createParts } from './parts.ts'
 import { configOrExit, exitWith, onStopSignal } from './start.ts'
@@ -16,11 +15,6 @@ import { attachWebSockets, UPGRADES } from './transports/websocket.node.ts'
 const IDLE_CONNECTION_MS = 120_000
 
 const config = configOrExit({ args: process.argv.slice(2) })
-// V8 starts a full collection after every 32 MB of new buffers, however many are kept: with a store of 256 MB that is
-// one for every 30 pictures, and a third of all CPU time. Counted with the heap, they may grow by half of what is kept.
-if (config.images.backend === 'memory')
-  for (const flag of ['--external-memory-accounted-in-global-limit', '--heap-growing-percent=50'])
-    setFlagsFromString(flag)
 const log = createLogger({ level: config.logLevel })
 const parts = await createParts({ config, log }).catch((error) => exitWith(error.message))
 
