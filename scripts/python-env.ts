@@ -11,20 +11,21 @@ import { CACHE } from './cache.ts'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const UV_VERSION = '0.13.9'
-const LOCK = join(ROOT, 'runtime/requirements-test.lock')
+const LOCKS = ['runtime/requirements-test.lock', 'model/requirements.lock'].map((path) => join(ROOT, path))
 
-/** Path of a Python that has the runtime's dependencies; see `lockedEnvironment`. */
+/** Path of a Python that has the dependencies of runtime and model; see `lockedEnvironment`. */
 export function pythonEnvironment(): string {
-  return lockedEnvironment({ name: 'runtime', lock: LOCK })
+  return lockedEnvironment({ name: 'python', locks: LOCKS })
 }
 
 /**
- * Path of a Python that has what a lock file with hashes names; makes the environment when that is due, progress on
+ * Path of a Python that has what lock files with hashes name; makes the environment when that is due, progress on
  * stderr. @throws Error that says what is missing.
  */
-export function lockedEnvironment({ name, lock }: { name: string; lock: string }): string {
-  const key = createHash('sha256').update(readFileSync(lock)).digest('hex').slice(0, 16)
-  const venv = join(CACHE, `${name}-${key}`)
+export function lockedEnvironment({ name, locks }: { name: string; locks: readonly string[] }): string {
+  const hash = createHash('sha256')
+  for (const lock of locks) hash.update(readFileSync(lock))
+  const venv = join(CACHE, `${name}-${hash.digest('hex').slice(0, 16)}`)
   const python = join(venv, process.platform === 'win32' ? 'Scripts/python.exe' : 'bin/python')
   const done = join(venv, '.complete')
   if (existsSync(done)) return python
@@ -32,10 +33,11 @@ export function lockedEnvironment({ name, lock }: { name: string; lock: string }
   const base = findPython()
   mkdirSync(CACHE, { recursive: true })
   rmSync(venv, { recursive: true, force: true })
-  process.stderr.write(`Making the Python environment of ${lock} in ${venv}, once ...\n`)
+  process.stderr.write(`Making the Python environment of ${locks.join(' and ')} in ${venv}, once ...\n`)
   const uv = installUv(base)
   run(uv, ['venv', '--quiet', '--python', base, venv])
-  run(uv, ['pip', 'install', '--python', python, '--require-hashes', '--compile-bytecode', '-r', lock])
+  const requirements = locks.flatMap((lock) => ['-r', lock])
+  run(uv, ['pip', 'install', '--python', python, '--require-hashes', '--compile-bytecode', ...requirements])
   writeFileSync(done, '')
   return python
 }

@@ -1,4 +1,7 @@
-/** `npm run test:runtime`: the Python runtime's own tests and linter, in the environment that its lock file makes. */
+/**
+ * `npm run test:runtime`: the Python runtime's own tests and linter, and those of the embedded model's scripts, in the
+ * environment that their lock files make.
+ */
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { pythonEnvironment } from './python-env.ts'
@@ -13,10 +16,16 @@ try {
   process.exit(1)
 }
 
+const MODEL = '../model'
+const asked = process.argv.slice(2)
 const steps = [
-  ['ruff', 'check', '.'],
-  ['ruff', 'format', '--check', '.'],
-  ['pytest', ...(report ? [`--junitxml=${report}.xml`] : []), ...process.argv.slice(2)],
+  ['ruff', 'check', '.', MODEL],
+  ['ruff', 'format', '--check', '.', MODEL],
+  [
+    'pytest',
+    ...(report ? [`--junitxml=${report}.xml`] : []),
+    ...(asked.length > 0 ? asked : ['tests', `${MODEL}/tests`]),
+  ],
 ]
 const failed = steps.filter(
   (args) => spawnSync(python, ['-m', ...args], { cwd, stdio: 'inherit' }).status !== 0,

@@ -65,7 +65,7 @@ export interface Comparison {
   readonly overload: readonly Overload[]
 }
 
-const python = lockedEnvironment({ name: 'peer', lock: `${ROOT}bench/peer/requirements.lock` })
+const python = lockedEnvironment({ name: 'peer', locks: [`${ROOT}bench/peer/requirements.lock`] })
 const startPeer = (runtime: Running) =>
   start({ command: python, args: ['bench/peer/server.py'], env: { RUNTIME_URL: runtime.url } })
 const startOurs = (runtime: Running, { concurrency, queue }: { concurrency: number; queue: number }) =>
