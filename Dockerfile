@@ -12,10 +12,14 @@ COPY package.json package-lock.json ./
 RUN --mount=type=secret,id=ca,target=/run/secrets/ca.pem \
     if [ -f /run/secrets/ca.pem ]; then export NODE_EXTRA_CA_CERTS=/run/secrets/ca.pem; fi; \
     npm ci --omit=dev --no-audit --no-fund
+# ONNX Runtime brings builds for every browser; the server loads one of them.
+RUN find node_modules/onnxruntime-web/dist -type f ! -name ort.wasm.bundle.min.mjs \
+      ! -name ort-wasm-simd-threaded.wasm -delete
 COPY LICENSE deno.json ./
 COPY src ./src
+COPY model/weights ./model/weights
 # Files arrive with the modes that the checkout's umask gave them: let every user read them, and none but root write.
-RUN chmod -R a+rX,go-w LICENSE deno.json package.json src
+RUN chmod -R a+rX,go-w LICENSE deno.json package.json src model
 
 FROM ${DENO_IMAGE} AS deno
 ENV NODE_ENV=production HOST=0.0.0.0 DENO_DIR=/deno-dir DENO_NO_UPDATE_CHECK=1
@@ -23,8 +27,9 @@ WORKDIR /app
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/package.json /app/LICENSE /app/deno.json ./
 COPY --from=build /app/src ./src
+COPY --from=build /app/model ./model
 # Translated here, because the root file system is read-only later.
-RUN deno cache --quiet src/main.deno.ts src/main.wait.ts && chmod -R a+rX,go-w /deno-dir
+RUN deno cache --quiet src/main.deno.ts src/main.wait.ts src/runtimes/embedded/worker.ts && chmod -R a+rX,go-w /deno-dir
 USER 10001:10001
 EXPOSE 8080
 # Sockets, the environment, files to read, the machine's name, and sharp's native library; nothing else.
@@ -37,6 +42,7 @@ WORKDIR /app
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/package.json /app/LICENSE ./
 COPY --from=build /app/src ./src
+COPY --from=build /app/model ./model
 # Above 10000, so that it is no user of the host; any other UID (OpenShift) works too, nothing is written here.
 USER 10001:10001
 EXPOSE 8080

@@ -21,3 +21,4 @@ tsc(
 )
 // Files that the sources read at run time.
 for (const file of globSync('src/**/*.lua')) cpSync(file, `dist/${file}`)
+cpSync('model/weights', 'dist/model/weights', { recursive: true })

@@ -1,5 +1,6 @@
 /** Targets: named runtime endpoints, as configuration defines them and as the rest of the server uses them. */
 import { z } from 'zod'
+import { createEmbeddedRuntime, embeddedOptions } from './embedded.ts'
 import { createKServeRuntime } from './kserve.ts'
 import { createOpenAIRuntime } from './openai.ts'
 import { targetDefaults } from './request.ts'
@@ -43,6 +44,7 @@ export const targetDefinition = z.discriminatedUnion('kind', [
     model: z.string().min(1).max(200),
     apiKey: z.string().min(1).optional().describe('Sent as a bearer token; keep RUNTIMES_FILE secret then.'),
   }),
+  z.strictObject({ ...common, kind: z.literal('embedded'), options: embeddedOptions.prefault({}) }),
   z.strictObject({ ...common, kind: z.literal('simulated'), options: simulatedOptions.prefault({}) }),
 ])
 
@@ -79,6 +81,8 @@ function createRuntime(definition: TargetDefinition): Runtime {
         model: definition.model,
         ...(definition.apiKey === undefined ? {} : { apiKey: definition.apiKey }),
       })
+    case 'embedded':
+      return createEmbeddedRuntime(definition.options)
     case 'simulated':
       return createSimulatedRuntime(definition.options)
   }

@@ -35,8 +35,8 @@ export async function waitForTargets({
   const started = Date.now()
   const left = () => started + timeoutMs - Date.now()
   for (const target of targets) {
-    if (target.kind === 'simulated') {
-      say(`${target.name}: is simulated in the server, nothing to wait for`)
+    if (target.kind === 'simulated' || target.kind === 'embedded') {
+      say(`${target.name}: is ${target.kind} in the server, nothing to wait for`)
       continue
     }
     let said = ''
@@ -60,7 +60,7 @@ export async function waitForTargets({
   return true
 }
 
-type Reachable = Exclude<TargetDefinition, { kind: 'simulated' }>
+type Reachable = Exclude<TargetDefinition, { kind: 'simulated' | 'embedded' }>
 
 /** The first step that fails and why; undefined when the target is ready. */
 async function tryOnce(

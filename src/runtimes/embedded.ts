@@ -1,0 +1,132 @@
+/**
+ * A runtime in the server itself: a small diffusion model of our own, drawn by ONNX Runtime in a worker thread. Its
+ * pictures are 64x64, shown at the size that was asked for. The same request gives the same bytes on every engine.
+ */
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
+import { z } from 'zod'
+import { AppError } from '../errors.ts'
+import type { FromWorker, ToWorker, WorkerOptions } from './embedded/messages.ts'
+import type { GeneratedImage, GenerateOptions, Runtime } from './runtime.ts'
+
+/** Where the model's files lie unless the target says otherwise. */
+const SHIPPED = fileURLToPath(new URL('../../model/weights', import.meta.url))
+
+/** How an embedded target is set up. */
+export const embeddedOptions = z.strictObject({
+  folder: z
+    .string()
+    .min(1)
+    .default(SHIPPED)
+    .describe('Folder with the files that model/export.py wrote; default: the model that is shipped.'),
+})
+
+export type EmbeddedOptions = z.output<typeof embeddedOptions>
+
+/** A picture that somebody waits for. */
+interface Waiting {
+  readonly seed: number
+  readonly onProgress: GenerateOptions['onProgress']
+  readonly resolve: (image: GeneratedImage) => void
+  readonly reject: (reason: unknown) => void
+}
+
+interface Thread {
+  readonly worker: Worker
+  /** Resolves when the model is loaded. */
+  readonly ready: Promise<void>
+}
+
+/** An embedded runtime. It loads the model at once, and again with the next request after its thread broke. */
+export function createEmbeddedRuntime({ folder }: EmbeddedOptions): Runtime {
+  const waiting = new Map<number, Waiting>()
+  let lastId = 0
+  let closed = false
+  let thread: Thread | undefined = start()
+
+  function start(): Thread {
+    // Under dist/ the sources are JavaScript.
+    const entry = new URL(`embedded/worker.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url)
+    const worker = new Worker(entry, { workerData: { folder } satisfies WorkerOptions })
+    // Whoever waits for a picture holds the process by other means.
+    worker.unref()
+    const ready = new Promise<void>((resolve, reject) => {
+      worker.on('message', (message: FromWorker) => {
+        if (message.kind === 'ready') resolve()
+        else if (message.kind === 'unusable') reject(unusable(message, folder))
+        else hear(message)
+      })
+      const ended = (cause: unknown) => {
+        if (thread?.worker === worker) thread = undefined
+        const error = new AppError('runtime_failed', 'The thread that draws ended.', { cause })
+        reject(error)
+        for (const { reject: give } of waiting.values()) give(error)
+        waiting.clear()
+      }
+      worker.once('error', ended)
+      worker.once('exit', (code) => ended(`exit code ${code}`))
+    })
+    // Who asks hears of it.
+    ready.catch(() => {})
+    return { worker, ready }
+  }
+
+  function hear(message: Exclude<FromWorker, { kind: 'ready' | 'unusable' }>): void {
+    const call = waiting.get(message.id)
+    if (!call) return
+    if (message.kind === 'step') {
+      call.onProgress?.({ step: message.step, steps: message.steps })
+      return
+    }
+    waiting.delete(message.id)
+    if (message.kind === 'drawn') call.resolve({ ...message.picture, seed: call.seed })
+    else call.reject(new AppError('runtime_failed', 'The embedded model failed.', { cause: message.reason }))
+  }
+
+  return {
+    async generate(request, { signal, onProgress }) {
+      signal.throwIfAborted()
+      if (closed) throw new AppError('runtime_unavailable', 'The server is ending.')
+      thread ??= start()
+      const { worker, ready } = thread
+      await ready
+      signal.throwIfAborted()
+      lastId += 1
+      const id = lastId
+      const tell = (message: ToWorker) => worker.postMessage(message)
+      const cancel = () => {
+        const call = waiting.get(id)
+        waiting.delete(id)
+        call?.reject(signal.reason)
+        tell({ kind: 'cancel', id })
+      }
+      try {
+        return await new Promise<GeneratedImage>((resolve, reject) => {
+          waiting.set(id, { seed: request.seed, onProgress, resolve, reject })
+          signal.addEventListener('abort', cancel, { once: true })
+          tell({ kind: 'draw', id, request })
+        })
+      } finally {
+        signal.removeEventListener('abort', cancel)
+      }
+    },
+    async check() {
+      thread ??= start()
+      await thread.ready
+    },
+    async close() {
+      closed = true
+      await thread?.worker.terminate()
+    },
+  }
+}
+
+function unusable({ missing, reason }: Extract<FromWorker, { kind: 'unusable' }>, folder: string): AppError {
+  const advice =
+    missing === 'model'
+      ? `The embedded model's files are missing or broken; model/README.md says how to make them (${
+          folder === SHIPPED ? 'model/weights' : "the target's folder"
+        }).`
+      : 'The embedded model needs ONNX Runtime: type `npm install onnxruntime-web`.'
+  return new AppError('runtime_unavailable', advice, { cause: reason, retryAfterSeconds: 60 })
+}

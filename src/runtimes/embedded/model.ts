@@ -1,0 +1,63 @@
+/** The files of an embedded model: what model/export.py writes. */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+
+/** What a sampler must know of the model beside its weights. */
+const about = z.object({
+  /** Said in every answer. */
+  name: z.string().min(1),
+  /** Numbers of a cell of the latents. */
+  channels: z.int().positive(),
+  /** Cells of a side of the latents. */
+  latentSide: z.int().positive(),
+  /** Pixels of a side of a picture. */
+  side: z.int().positive(),
+  /** Tokens that the text encoder reads. */
+  positions: z.int().positive(),
+  startToken: z.int().nonnegative(),
+  endToken: z.int().nonnegative(),
+  /** Steps and guidance where the request names none. */
+  steps: z.int().positive(),
+  guidance: z.number(),
+  /** How much of the picture's variance is left after each step of the noise, first to last. */
+  alphasCumulative: z.array(z.number().min(0).max(1)).min(2),
+})
+
+const tokenizer = z.object({
+  model: z.object({
+    vocab: z.record(z.string(), z.int()),
+    merges: z.array(z.tuple([z.string(), z.string()])),
+  }),
+})
+
+export type AboutModel = z.output<typeof about>
+export type Vocabulary = z.output<typeof tokenizer>['model']
+
+export interface ModelFiles {
+  readonly about: AboutModel
+  readonly vocabulary: Vocabulary
+  /** ONNX models. */
+  readonly textEncoder: Uint8Array
+  readonly denoiser: Uint8Array
+  readonly decoder: Uint8Array
+}
+
+/** Reads the five files of a model. @throws Error that names what is missing or wrong. */
+export async function readModel(folder: string): Promise<ModelFiles> {
+  const file = (name: string) => readFile(join(folder, name))
+  const [aboutText, tokenizerText, textEncoder, denoiser, decoder] = await Promise.all([
+    file('model.json'),
+    file('tokenizer.json'),
+    file('text_encoder.onnx'),
+    file('denoiser.onnx'),
+    file('decoder.onnx'),
+  ])
+  return {
+    about: about.parse(JSON.parse(aboutText.toString())),
+    vocabulary: tokenizer.parse(JSON.parse(tokenizerText.toString())).model,
+    textEncoder,
+    denoiser,
+    decoder,
+  }
+}
