@@ -45,14 +45,13 @@ interface Upstream {
 }
 
 /** A runtime with a picture of `bytes`, and before it a pass-through and the server. */
-async function relayOf(bytes: number, env: Record<string, string> = {}): Promise<Upstream> {
-  const runtime = await baseline('fixed-runtime', { BYTES: String(bytes) })
+async function relayOf(bytes: number, { streamed = false } = {}): Promise<Upstream> {
+  const runtime = await baseline('fixed-runtime', { BYTES: String(bytes), STREAMED: String(streamed) })
   const [passThrough, server] = await Promise.all([
     startProbed('bench/baselines/pass-through.ts', { UPSTREAM: runtime.url }),
     startProbed('src/main.node.ts', {
       DIFFUSERS_RUNTIME_URL: runtime.url,
       DIFFUSERS_RUNTIME_CONCURRENCY: '16',
-      ...env,
     }),
   ])
   return {
@@ -88,20 +87,24 @@ function floors({ runtime, passThrough }: Upstream): Variant[] {
 /** CPU with 4 calls at once; times with one at a time, since waiting for each other is not what the server adds. */
 export interface Relayed {
   readonly cpu: { readonly floor: Measured; readonly ours: Measured }
-  readonly time: { readonly direct: Measured; readonly ours: Measured }
+  readonly time: { readonly direct: Measured; readonly floor: Measured; readonly ours: Measured }
 }
 
 type Three = [Measured, Measured, Measured]
 
-/** CPU and time of a picture of `bytes`: as raw PNG over REST, or in the answer of an MCP tool. */
+/**
+ * CPU and time of a picture of `bytes`: as raw PNG over REST, or in the answer of an MCP tool. `streamed`: to those
+ * that take one, the runtime answers by an event stream, as the Python runtime does.
+ */
 export async function relay(options: {
   readonly bytes: number
+  readonly streamed?: boolean
   readonly over: 'rest' | 'mcp'
   readonly rounds: number
   readonly calls: number
 }): Promise<Relayed> {
-  const { bytes, over, rounds, calls } = options
-  const upstream = await relayOf(bytes)
+  const { bytes, streamed = false, over, rounds, calls } = options
+  const upstream = await relayOf(bytes, { streamed })
   const { server } = upstream
   const { body, headers } = toolCall('generate_image', { prompt: 'a' })
   try {
@@ -116,16 +119,16 @@ export async function relay(options: {
     ] as const
     const [, floor, ours] = (await sideBySide({ variants, rounds, calls, concurrency: 4 })) as Three
     const alone = { variants, rounds, calls: Math.ceil(calls / 2), concurrency: 1 }
-    const [direct, , oursAlone] = (await sideBySide(alone)) as Three
-    return { cpu: { floor, ours }, time: { direct, ours: oursAlone } }
+    const [direct, floorAlone, oursAlone] = (await sideBySide(alone)) as Three
+    return { cpu: { floor, ours }, time: { direct, floor: floorAlone, ours: oursAlone } }
   } finally {
     await upstream.stop()
   }
 }
 
-/** Milliseconds that the server adds to the median time of a call to the runtime. */
-export function addedP50({ time: { ours, direct } }: Relayed): number {
-  return median(ours.p50Ms.map((ms, round) => ms - (direct.p50Ms[round] as number)))
+/** Milliseconds that the server, or the pass-through, adds to the median time of a call to the runtime. */
+export function addedP50({ time }: Relayed, by: 'ours' | 'floor'): number {
+  return median(time[by].p50Ms.map((ms, round) => ms - (time.direct.p50Ms[round] as number)))
 }
 
 /** How late the event loop's timers are while pictures of 1 MB pass, 4 at once. */
@@ -149,7 +152,10 @@ export async function eventLoopDelay(calls: number): Promise<{ floor: Probed; ou
   }
 }
 
-/** Peak resident memory, in bytes: 16 pictures of 1 MB at once, `waves` times, with a store that keeps no more. */
+/**
+ * Peak resident memory, in bytes: 16 pictures of 1 MB at once, `waves` times, with a store that keeps no more, and with
+ * the image's setting for Node.
+ */
 export async function inFlight(waves: number): Promise<{ idle: number; peak: number }> {
   const bytes = 1_000_000
   const runtime = await baseline('fixed-runtime', { BYTES: String(bytes) })
@@ -159,6 +165,7 @@ export async function inFlight(waves: number): Promise<{ idle: number; peak: num
     env: {
       ...{ PORT: '0', LOG_LEVEL: 'info', RATE_LIMIT_PER_MINUTE: '0', IMAGES_MAX_BYTES: String(2 ** 24) },
       ...{ DIFFUSERS_RUNTIME_URL: runtime.url, DIFFUSERS_RUNTIME_CONCURRENCY: '16' },
+      NODE_OPTIONS: '--max-semi-space-size=8',
     },
   })
   try {

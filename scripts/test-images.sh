@@ -154,6 +154,14 @@ refuses_to_be_open() { # refuses_to_be_open IMAGE
   [ "$status" = 2 ] && grep -q 'HOST.*MCP_AUTH_TOKEN.*AUTH=none' "$work/refusal"
 }
 
+# Whether a start, here of the help, finds all its code compiled in the image.
+starts_compiled() { # starts_compiled IMAGE
+  timeout 60 "${PODMAN[@]}" run "${LOCKED[@]}" --network none --rm --env NODE_DEBUG_NATIVE=COMPILE_CACHE "$1" --help \
+    > "$work/compiled" 2>&1
+  grep 'was not initialized' "$work/compiled" && return 1
+  grep -c 'was accepted' "$work/compiled"
+}
+
 size() { printf '        %s: %s\n' "$1" "$("${PODMAN[@]}" images --format '{{.Size}}' "$1")"; }
 
 test_server() { # test_server IMAGE

@@ -1,4 +1,7 @@
-/** A runtime that answers every predict with the same picture of about BYTES, 1 MB by default, at next to no cost of its own. */
+/**
+ * A runtime that answers every predict with the same picture of about BYTES, 1 MB by default, at next to no cost of its
+ * own; with STREAMED=true by an event stream, to those that take one.
+ */
 import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:http'
 import { encodePng } from '../../src/runtimes/png.ts'
@@ -21,8 +24,19 @@ const answer = Buffer.from(
   }),
 )
 
+const events = Buffer.concat([
+  Buffer.from('event: progress\ndata: {"instance":0,"step":1,"steps":1}\n\nevent: result\ndata: '),
+  answer,
+  Buffer.from('\n\n'),
+])
+
 const server = createServer((request, response) => {
   request.resume().on('end', () => {
+    if (process.env.STREAMED === 'true' && request.headers.accept?.includes('text/event-stream')) {
+      response.writeHead(200, { 'content-type': 'text/event-stream' })
+      response.end(events)
+      return
+    }
     response.writeHead(200, { 'content-type': 'application/json', 'content-length': answer.byteLength })
     response.end(answer)
   })
