@@ -15,12 +15,12 @@ const problemsOf = (env: Record<string, string>) => {
 const TOKEN = 'a-token-long-enough'
 
 describe('defaults', () => {
-  test('an empty environment is a server on loopback with one simulated target', () => {
+  test('an empty environment is a server on loopback that draws with the shipped model', () => {
     expect(loadConfig({})).toMatchObject({
       host: '127.0.0.1',
       port: 8080,
       loopback: true,
-      targets: [{ name: 'simulated', kind: 'simulated' }],
+      targets: [{ name: 'icons', kind: 'embedded' }],
       waitBudgetMs: 40_000,
       images: { backend: 'memory', ttlSeconds: 3600, inlineMaxBytes: 716_800 },
     })

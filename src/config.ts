@@ -193,7 +193,7 @@ export const SETTINGS = {
   RUNTIMES_FILE: setting(text('a path'), 'A file that holds RUNTIMES; read once, at start.'),
   DIFFUSERS_RUNTIME_URL: setting(
     httpUrl,
-    'One KServe diffusion runtime, without RUNTIMES. With neither the server simulates one.',
+    'One KServe diffusion runtime, without RUNTIMES. With neither the server draws with a small model of its own.',
   ),
   DIFFUSERS_MODEL_ID: setting(
     text('a model name', /^[^\0/?#]{1,200}$/),
@@ -784,7 +784,7 @@ function readS3(
   return undefined
 }
 
-/** RUNTIMES, or the single runtime of the DIFFUSERS_ variables, or one simulated target. */
+/** RUNTIMES, or the single runtime of the DIFFUSERS_ variables, or the model that is shipped. */
 function readTargets(value: Raw, problems: ConfigProblem[]): readonly TargetDefinition[] {
   const variable = value.RUNTIMES_FILE ? 'RUNTIMES_FILE' : 'RUNTIMES'
   if (value.RUNTIMES && value.RUNTIMES_FILE)
@@ -828,7 +828,7 @@ function readTargets(value: Raw, problems: ConfigProblem[]): readonly TargetDefi
         defaults: {},
       },
     ]
-  return [targetDefinition.parse({ name: 'simulated', kind: 'simulated' })]
+  return [targetDefinition.parse({ name: 'icons', kind: 'embedded' })]
 }
 
 /** True where only this machine can connect to the address. */

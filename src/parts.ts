@@ -15,7 +15,7 @@ import { createMemoryImages } from './images/memory.ts'
 import { scheduleSweep } from './images/sweep.ts'
 import type { Jobs, JobsOptions } from './jobs/job.ts'
 import { createMemoryJobs } from './jobs/memory.ts'
-import { createTargets } from './runtimes/targets.ts'
+import { createTargets, type Target } from './runtimes/targets.ts'
 import type { Logger } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
 import { cancelImageJob } from './tools/image/cancel-job.ts'
@@ -82,7 +82,7 @@ export async function createParts({
   const data = openData(config, log)
   const toolCaller = createToolCaller({
     tools: [
-      generateImage(answer),
+      generateImage({ ...answer, targets }),
       getImageJob(answer),
       cancelImageJob(answer),
       listImageModels({ targets, jobs }),
@@ -151,6 +151,7 @@ export async function createParts({
       const host = config.host.includes(':') ? `[${config.host}]` : config.host
       if (config.loopback) publicUrl ??= `http://${host}:${port}`
       readiness.set('serving')
+      if (data.tools.length === 0) warmUp(targets, log)
       if (!settings.urlKey)
         log.info({ event: 'IMAGE_URL_KEY is not set', effect: 'links to pictures end with this process' })
       log.info({
@@ -184,6 +185,14 @@ export async function createParts({
       log.info({ event: 'stopped' })
     },
   }
+}
+
+/** Where pictures are all that there is, the first one should not wait for a model. */
+function warmUp(targets: readonly Target[], log: Logger): void {
+  for (const { name, runtime } of targets)
+    runtime.warmUp?.().catch(({ message }: Error) => {
+      log.warn({ event: 'dependency', name: `runtime:${name}`, ok: false, message })
+    })
 }
 
 /** The job backend that the configuration names. */

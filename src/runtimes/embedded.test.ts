@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
@@ -163,6 +163,12 @@ describe('the model that is shipped', () => {
     expect(model).toBe('icons-64')
   })
 
+  test('it says of how many things, as many as it was trained on', () => {
+    const concepts = readFileSync(join(import.meta.dirname, '../../model/concepts.txt'), 'utf8')
+    const things = concepts.split('\n').filter((line) => line.trim() && !line.startsWith('#'))
+    expect(runtime.description).toContain(`one of ${things.length} things`)
+  })
+
   test('it fits into the repository', async () => {
     const { textEncoder, denoiser, decoder } = await readModel(embeddedOptions.parse({}).folder)
     expect(textEncoder.length + denoiser.length + decoder.length).toBeLessThan(8_000_000)
@@ -175,8 +181,21 @@ describe('what it cannot do is said', () => {
     const runtime = createEmbeddedRuntime({ folder })
     const said = { code: 'runtime_unavailable', message: expect.stringContaining('model/README.md') }
     await expect(runtime.check({ signal: never })).rejects.toMatchObject(said)
+    expect(runtime.description).toBeUndefined()
     await expect(runtime.generate(REQUEST, { signal: never })).rejects.toMatchObject(said)
     await runtime.close()
+  })
+
+  test('a model that cannot be loaded, once that was tried', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'broken-model-'))
+    for (const name of readdirSync(FOLDER)) writeFileSync(join(folder, name), 'broken')
+    const runtime = createEmbeddedRuntime({ folder })
+    await runtime.check({ signal: never })
+    const said = { code: 'runtime_unavailable', message: expect.stringContaining('missing or broken') }
+    await expect(runtime.generate(REQUEST, { signal: never })).rejects.toMatchObject(said)
+    await expect(runtime.check({ signal: never })).rejects.toMatchObject(said)
+    await runtime.close()
+    rmSync(folder, { recursive: true })
   })
 
   test('a model that came later is found by the next request', async () => {

@@ -7,10 +7,18 @@ import { Worker } from 'node:worker_threads'
 import { z } from 'zod'
 import { AppError } from '../errors.ts'
 import type { FromWorker, ToWorker, WorkerOptions } from './embedded/messages.ts'
+import { findModel } from './embedded/model.ts'
+import { findWasm } from './embedded/wasm.ts'
 import type { GeneratedImage, GenerateOptions, Runtime } from './runtime.ts'
 
 /** Where the model's files lie unless the target says otherwise. */
 const SHIPPED = fileURLToPath(new URL('../../model/weights', import.meta.url))
+
+/** What the shipped model draws: docs/model-card.md in two sentences. */
+const SHIPPED_DRAWS =
+  'Draws one small icon (64x64, enlarged) of plain words: one of 626 things, in one of eleven colours, on a plain ' +
+  'background, as "a red car", "a penguin" or "a yellow star on a blue background". ' +
+  'No scenes, counting, text or styles; words that it never read become something in between.'
 
 /** How an embedded target is set up. */
 export const embeddedOptions = z.strictObject({
@@ -22,6 +30,11 @@ export const embeddedOptions = z.strictObject({
 })
 
 export type EmbeddedOptions = z.output<typeof embeddedOptions>
+
+/** What else the server can draw with, for who cannot or will not use the model. */
+const WAY_OUT =
+  'Without it: set DIFFUSERS_RUNTIME_URL to a diffusion runtime, or RUNTIMES to ' +
+  '[{"name":"simulated","kind":"simulated"}] for pictures that no model made.'
 
 /** A picture that somebody waits for. */
 interface Waiting {
@@ -37,12 +50,17 @@ interface Thread {
   readonly ready: Promise<void>
 }
 
-/** An embedded runtime. It loads the model at once, and again with the next request after its thread broke. */
+/**
+ * An embedded runtime. It loads the model when it is told to warm up, else with the first picture, and again with the
+ * next one after its thread broke. Until then a check only looks whether all that it takes is there.
+ */
 export function createEmbeddedRuntime({ folder }: EmbeddedOptions): Runtime {
   const waiting = new Map<number, Waiting>()
   let lastId = 0
   let closed = false
-  let thread: Thread | undefined = start()
+  /** True from the first thread that broke on: to look is not enough then. */
+  let broke = false
+  let thread: Thread | undefined
 
   function start(): Thread {
     // Under dist/ the sources are JavaScript.
@@ -58,6 +76,7 @@ export function createEmbeddedRuntime({ folder }: EmbeddedOptions): Runtime {
       })
       const ended = (cause: unknown) => {
         if (thread?.worker === worker) thread = undefined
+        broke = true
         const error = new AppError('runtime_failed', 'The thread that draws ended.', { cause })
         reject(error)
         for (const { reject: give } of waiting.values()) give(error)
@@ -69,6 +88,14 @@ export function createEmbeddedRuntime({ folder }: EmbeddedOptions): Runtime {
     // Who asks hears of it.
     ready.catch(() => {})
     return { worker, ready }
+  }
+
+  async function load(): Promise<Worker> {
+    if (closed) throw new AppError('runtime_unavailable', 'The server is ending.')
+    thread ??= start()
+    const { worker, ready } = thread
+    await ready
+    return worker
   }
 
   function hear(message: Exclude<FromWorker, { kind: 'ready' | 'unusable' }>): void {
@@ -84,12 +111,10 @@ export function createEmbeddedRuntime({ folder }: EmbeddedOptions): Runtime {
   }
 
   return {
+    ...(folder === SHIPPED ? { description: SHIPPED_DRAWS } : {}),
     async generate(request, { signal, onProgress }) {
       signal.throwIfAborted()
-      if (closed) throw new AppError('runtime_unavailable', 'The server is ending.')
-      thread ??= start()
-      const { worker, ready } = thread
-      await ready
+      const worker = await load()
       signal.throwIfAborted()
       lastId += 1
       const id = lastId
@@ -111,8 +136,13 @@ export function createEmbeddedRuntime({ folder }: EmbeddedOptions): Runtime {
       }
     },
     async check() {
-      thread ??= start()
-      await thread.ready
+      if (thread || broke) await load()
+      else await find(folder)
+    },
+    async warmUp() {
+      await load().catch((error) => {
+        if (!closed) throw error
+      })
     },
     async close() {
       closed = true
@@ -121,12 +151,21 @@ export function createEmbeddedRuntime({ folder }: EmbeddedOptions): Runtime {
   }
 }
 
+/** @throws AppError `runtime_unavailable` where the model or what runs it is not there. */
+async function find(folder: string): Promise<void> {
+  const miss = (missing: 'onnxruntime-web' | 'model') => (error: unknown) => {
+    throw unusable({ kind: 'unusable', missing, reason: String(error) }, folder)
+  }
+  await findWasm().catch(miss('onnxruntime-web'))
+  await findModel(folder).catch(miss('model'))
+}
+
 function unusable({ missing, reason }: Extract<FromWorker, { kind: 'unusable' }>, folder: string): AppError {
   const advice =
     missing === 'model'
       ? `The embedded model's files are missing or broken; model/README.md says how to make them (${
           folder === SHIPPED ? 'model/weights' : "the target's folder"
         }).`
-      : 'The embedded model needs ONNX Runtime: type `npm install onnxruntime-web`.'
-  return new AppError('runtime_unavailable', advice, { cause: reason, retryAfterSeconds: 60 })
+      : 'The embedded model needs the optional package onnxruntime-web: type `npm install --include=optional`.'
+  return new AppError('runtime_unavailable', `${advice} ${WAY_OUT}`, { cause: reason, retryAfterSeconds: 60 })
 }

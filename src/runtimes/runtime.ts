@@ -34,6 +34,8 @@ export interface GenerateOptions {
 
 /** A client of one runtime endpoint. */
 export interface Runtime {
+  /** What it draws and how to ask for it, for whoever writes prompts; absent: unknown. */
+  readonly description?: string
   /**
    * Makes one picture.
    * @throws AppError `invalid_request` (the runtime refuses the parameters), `runtime_unavailable` (down, not
@@ -45,6 +47,11 @@ export interface Runtime {
    * @throws AppError `runtime_unavailable` that says why not.
    */
   check(options: { signal: AbortSignal }): Promise<void>
+  /**
+   * Gets ready before the first picture asks for it; absent: there is nothing to get ready.
+   * @throws AppError `runtime_unavailable` that says why it cannot.
+   */
+  warmUp?(): Promise<void>
   /** Closes idle connections. */
   close(): Promise<void>
 }

@@ -13,6 +13,7 @@ import type { Runtime } from './runtime.ts'
 const DEFAULT_SIDE = 512
 const DEFAULT_STEPS = 20
 const DEFAULT_GUIDANCE = 7.5
+const DESCRIPTION = 'Simulated: a landscape that no model made and that does not show what the prompt says.'
 /** The model's name in every answer. */
 export const SIMULATED_MODEL = 'simulated'
 
@@ -48,6 +49,7 @@ export function createSimulatedRuntime(options: SimulatedOptions): SimulatedRunt
   let calls = 0
 
   return {
+    description: DESCRIPTION,
     async generate(request, { signal, onProgress }) {
       signal.throwIfAborted()
       calls += 1

@@ -291,7 +291,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
             'Accept: image/png answers the picture itself, text/event-stream its progress and then the answer.',
           parameters: GENERATION_HEADERS,
           requestBody: body(schemaOf(imageRequest, 'input'), {
-            prompt: 'a lighthouse at dawn',
+            prompt: 'a red car',
             width: 512,
             height: 512,
             seed: 7,

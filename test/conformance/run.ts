@@ -9,7 +9,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CACHE } from '../../scripts/cache.ts'
-import { commandFor, type Engine, ROOT, start } from '../support/process.ts'
+import { commandFor, type Engine, ROOT, SIMULATED, start } from '../support/process.ts'
 
 /** The scenarios that each revision scores; fewer would mean that the suite ran other ones. */
 const REVISIONS = { '2026-07-28': 37, '2025-11-25': 30 } as const
@@ -71,7 +71,7 @@ let failed = 0
 for (const engine of ['node', 'deno'] satisfies Engine[]) {
   const server = await start({
     ...commandFor(engine, `test/conformance/server.${engine}.ts`),
-    env: { PORT: '0', LOG_LEVEL: 'info', RATE_LIMIT_PER_MINUTE: '0' },
+    env: { PORT: '0', LOG_LEVEL: 'info', RATE_LIMIT_PER_MINUTE: '0', RUNTIMES: SIMULATED },
   })
   for (const [revision, expected] of Object.entries(REVISIONS)) {
     const printed = await runSuite(suite, `${server.url}/mcp`, revision)

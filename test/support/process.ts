@@ -85,9 +85,16 @@ export async function start(options: {
   }
 }
 
-/** The diffusers-mcp server on a free port. */
+/** RUNTIMES for servers whose pictures are not what is tested. */
+export const SIMULATED = JSON.stringify([{ name: 'simulated', kind: 'simulated' }])
+
+/** The diffusers-mcp server on a free port; its pictures are simulated unless `env` names a runtime. */
 export function startServer(engine: Engine, env: Record<string, string>): Promise<Running> {
-  return start({ ...commandFor(engine, `src/main.${engine}.ts`), env: { PORT: '0', ...env } })
+  const drawn = env.DIFFUSERS_RUNTIME_URL === undefined ? { RUNTIMES: SIMULATED } : {}
+  return start({
+    ...commandFor(engine, `src/main.${engine}.ts`),
+    env: { PORT: '0', ...drawn, ...env },
+  })
 }
 
 /** The simulated KServe runtime as a process of its own. */

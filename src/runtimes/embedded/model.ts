@@ -1,5 +1,5 @@
 /** The files of an embedded model: what model/export.py writes. */
-import { readFile } from 'node:fs/promises'
+import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 
@@ -43,15 +43,28 @@ export interface ModelFiles {
   readonly decoder: Uint8Array
 }
 
+const FILES = {
+  about: 'model.json',
+  tokenizer: 'tokenizer.json',
+  textEncoder: 'text_encoder.onnx',
+  denoiser: 'denoiser.onnx',
+  decoder: 'decoder.onnx',
+}
+
+/** Resolves where the five files of a model are. @throws Error that names one that is missing. */
+export async function findModel(folder: string): Promise<void> {
+  await Promise.all(Object.values(FILES).map((name) => access(join(folder, name))))
+}
+
 /** Reads the five files of a model. @throws Error that names what is missing or wrong. */
 export async function readModel(folder: string): Promise<ModelFiles> {
   const file = (name: string) => readFile(join(folder, name))
   const [aboutText, tokenizerText, textEncoder, denoiser, decoder] = await Promise.all([
-    file('model.json'),
-    file('tokenizer.json'),
-    file('text_encoder.onnx'),
-    file('denoiser.onnx'),
-    file('decoder.onnx'),
+    file(FILES.about),
+    file(FILES.tokenizer),
+    file(FILES.textEncoder),
+    file(FILES.denoiser),
+    file(FILES.decoder),
   ])
   return {
     about: about.parse(JSON.parse(aboutText.toString())),

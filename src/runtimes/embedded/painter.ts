@@ -1,6 +1,5 @@
 /** Draws with a model's networks in ONNX Runtime's WebAssembly build, whose arithmetic is the same everywhere. */
 import { readFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
 import { setFlagsFromString } from 'node:v8'
 import type { InferenceSession, Tensor } from 'onnxruntime-web/wasm'
 import { encodePng } from '../png.ts'
@@ -10,6 +9,7 @@ import type { ModelFiles } from './model.ts'
 import { sample, seededNoise } from './sampler.ts'
 import { createTokenizer } from './tokenizer.ts'
 import { upscale } from './upscale.ts'
+import { findWasm } from './wasm.ts'
 
 type OnnxRuntime = typeof import('onnxruntime-web/wasm')
 
@@ -25,9 +25,8 @@ export async function loadOnnxRuntime(): Promise<OnnxRuntime> {
   setFlagsFromString('--no-wasm-tier-up')
   setFlagsFromString('--no-wasm-dynamic-tiering')
   const runtime = await import('onnxruntime-web/wasm')
-  const path = createRequire(import.meta.url).resolve('onnxruntime-web/ort-wasm-simd-threaded.wasm')
   runtime.env.wasm.numThreads = 1
-  runtime.env.wasm.wasmBinary = await readFile(path)
+  runtime.env.wasm.wasmBinary = await readFile(await findWasm())
   return runtime
 }
 

@@ -1,16 +1,26 @@
 import { hasEnded, type Jobs } from '../../jobs/job.ts'
 import { imageRequest } from '../../runtimes/request.ts'
+import type { Target } from '../../runtimes/targets.ts'
 import { defineTool } from '../tool.ts'
 import { type AnswerParts, awaitJob, handleResult, imageAnswer, pictureResult } from './answer.ts'
 
 /** `generate_image`: a picture, or within the wait budget (milliseconds) a handle to it. */
-export function generateImage(parts: AnswerParts & { readonly jobs: Jobs; readonly waitBudgetMs: number }) {
+export function generateImage(
+  parts: AnswerParts & {
+    readonly targets: readonly Target[]
+    readonly jobs: Jobs
+    readonly waitBudgetMs: number
+  },
+) {
+  const [byDefault] = parts.targets
+  const draws = byDefault?.runtime.description
   return defineTool({
     name: 'generate_image',
     title: 'Generate an image',
     description:
       'Makes a picture from a text prompt. Returns the picture; when it takes longer than this call may wait, ' +
-      'returns state "queued" or "running" with a job_id instead: pass that to get_image_job.',
+      'returns state "queued" or "running" with a job_id instead: pass that to get_image_job.' +
+      (draws ? ` The default model is ${byDefault.name}. ${draws}` : ''),
     scope: 'image:generate',
     annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
     input: imageRequest,
