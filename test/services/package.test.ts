@@ -6,12 +6,23 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { Client } from '@modelcontextprotocol/client'
+import { StdioClientTransport } from '@modelcontextprotocol/client/stdio'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { commandFor, ROOT, type Running, startServer } from '../support/process.ts'
+import { dominantColour } from '../support/colours.ts'
+import { cleanEnv, commandFor, ROOT, type Running, start, startServer } from '../support/process.ts'
 
 const run = promisify(execFile)
 const TOKEN = 'a-token-of-an-application'
 const CLIENT = 'node_modules/diffusers-mcp/dist/src/client'
+
+/** Installs the package that was made in `folder` into a project of its own. */
+async function install(where: string, ...flags: string[]): Promise<void> {
+  const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz')) as string
+  writeFileSync(join(where, 'package.json'), '{"type":"module","private":true}')
+  const args = ['install', '--no-audit', '--no-fund', '--ignore-scripts', ...flags, join(folder, tarball)]
+  await run('npm', args, { cwd: where })
+}
 
 let folder: string
 let server: Running
@@ -20,11 +31,7 @@ let env: Record<string, string>
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'package-'))
   await run('npm', ['pack', '--silent', '--pack-destination', folder], { cwd: ROOT })
-  const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz')) as string
-  writeFileSync(join(folder, 'package.json'), '{"type":"module","private":true}')
-  await run('npm', ['install', '--no-audit', '--no-fund', '--ignore-scripts', `./${tarball}`], {
-    cwd: folder,
-  })
+  await install(folder)
 })
 beforeAll(async () => {
   server = await startServer('node', { LOG_LEVEL: 'info', MCP_AUTH_TOKEN: TOKEN })
@@ -59,23 +66,62 @@ test('its declarations hold under strict', async () => {
   })
 })
 
-test('its bin is the server', async () => {
-  const child = spawn(process.execPath, [join(folder, 'node_modules/.bin/diffusers-mcp')], {
-    env: { ...env, PORT: '0', LOG_LEVEL: 'info' },
+const RED_CAR = { prompt: 'a red car', seed: 7, width: 64, height: 64 }
+const startBin = (where: string) =>
+  start({
+    command: process.execPath,
+    args: [join(where, 'node_modules/.bin/diffusers-mcp')],
+    cwd: where,
+    env: { PORT: '0' },
   })
-  const printed = await new Promise<string>((resolve, reject) => {
-    let text = ''
-    child.stdout.on('data', (chunk) => {
-      text += chunk
-      if (text.includes('"listening"')) resolve(text)
-    })
-    child.once('close', () => reject(new Error(text)))
+const draw = (url: string) =>
+  fetch(`${url}/api/images`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', accept: 'image/png' },
+    body: JSON.stringify(RED_CAR),
   })
-  expect(printed).toContain('http://127.0.0.1:')
-  const ended = new Promise((resolve) => child.once('close', resolve))
-  child.kill('SIGTERM')
-  expect(await ended).toBe(0)
+const colourOf = async (response: Response) => await dominantColour(Buffer.from(await response.arrayBuffer()))
+
+test('its bin is the server, which draws with the model that the package brings', async () => {
+  const bin = await startBin(folder)
+  try {
+    expect(await colourOf(await draw(bin.url))).toBe('red')
+  } finally {
+    expect(await bin.stop()).toBe(0)
+  }
 })
+
+test('its bin for stdio draws as well', async () => {
+  const client = new Client({ name: 'test', version: '1' })
+  const args = [join(folder, 'node_modules/.bin/diffusers-mcp-stdio')]
+  await client.connect(
+    new StdioClientTransport({ command: process.execPath, args, env: cleanEnv({}), stderr: 'ignore' }),
+  )
+  try {
+    const { content } = await client.callTool({ name: 'generate_image', arguments: RED_CAR })
+    const picture = content.find((block) => block.type === 'image')
+    expect(await dominantColour(Buffer.from(picture!.data, 'base64'))).toBe('red')
+  } finally {
+    await client.close()
+  }
+})
+
+test('installed without optional packages it says what to type, and that helps while it runs', async () => {
+  const bare = mkdtempSync(join(tmpdir(), 'package-bare-'))
+  await install(bare, '--omit=optional')
+  const bin = await startBin(bare)
+  try {
+    const refused = await draw(bin.url)
+    expect(refused.status).toBe(503)
+    const { detail } = (await refused.json()) as { detail: string }
+    const [, command = ''] = /type `(npm install [^`]*)`/.exec(detail) ?? []
+    await run('npm', command.split(' ').slice(1), { cwd: bare })
+    expect(await colourOf(await draw(bin.url))).toBe('red')
+  } finally {
+    await bin.stop()
+    rmSync(bare, { recursive: true, force: true })
+  }
+}, 300_000)
 
 describe.each(['docs/bolt-diy.md', 'docs/migrating-from-stdio.md'])('%s', (page) => {
   const blocks = [...readFileSync(join(ROOT, page), 'utf8').matchAll(/^( *)```ts\n(.*?)^ *```$/gms)]
