@@ -29,8 +29,8 @@ export function getPrompt(name: string, args: unknown) {
   const { subject, style } = parseInput(illustrate, args ?? {})
   const text =
     `Make a picture of: ${subject}${style ? `, in the style of ${style}` : ''}. ` +
-    'First write one vivid prompt (subject, setting, light, style; under 60 words), or what generate_image says that its ' +
-    'model takes, then call generate_image with it. ' +
+    'First write one vivid prompt (subject, setting, light, style; under 60 words), or a plainer one where generate_image ' +
+    'says that its model wants that; then call generate_image with it. ' +
     'If the answer is a job_id, wait with get_image_job. Show the picture, tell me its seed, ' +
     'and offer two variations: the same seed with a changed prompt, and the same prompt with another seed.'
   return {

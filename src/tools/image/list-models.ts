@@ -44,8 +44,8 @@ export function listImageModels({
       }))
       const lines = models.map(
         (m) =>
-          `- ${m.name}${m.default ? ' (default)' : ''}: ${m.kind}, ${m.running} running, ${m.queued} waiting. ` +
-          (m.description ?? ''),
+          `- ${m.name}${m.default ? ' (default)' : ''}: ${m.kind}, ${m.running} running, ${m.queued} waiting` +
+          (m.description ? `. ${m.description}` : ''),
       )
       return { structured: { models }, content: [{ type: 'text', text: lines.join('\n') }] }
     },
