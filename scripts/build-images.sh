@@ -105,7 +105,6 @@ prepare_images() { # prepare_images [COMMIT]
   SERVER=localhost/diffusers-mcp:test
   DENO_SERVER=localhost/diffusers-mcp:test-deno
   RUNTIME=localhost/diffusers-runtime:test
-  TINY_RUNTIME=localhost/diffusers-runtime:test-tiny
   VALKEY=localhost/valkey:test
   S3=localhost/seaweedfs:test
   K6=localhost/k6:test
@@ -128,19 +127,8 @@ build_deno_server() {
 }
 
 build_runtime() {
-  build "$RUNTIME" "$work/source/runtime" --build-arg PYTHON_IMAGE="$PYTHON_IMAGE" --build-arg TORCH=stubs \
-    --secret "id=stubs,src=$STUBS" "${ca[@]}"
-}
-
-# The runtime with a pipeline of random weights in /models/sd, for clusters without a hub and without volumes.
-build_runtime_with_model() {
-  build "$TINY_RUNTIME" "$work/source/runtime/tests" --file - << END
-FROM $RUNTIME
-USER 0:0
-COPY tiny_pipelines.py /tmp/tiny_pipelines.py
-RUN python /tmp/tiny_pipelines.py /models sd && chmod -R go+rX /models && rm /tmp/tiny_pipelines.py
-USER 10001:0
-END
+  build "$RUNTIME" "$work/source" --file "$work/source/runtime/Dockerfile" --build-arg PYTHON_IMAGE="$PYTHON_IMAGE" \
+    --build-arg TORCH=stubs --secret "id=stubs,src=$STUBS" "${ca[@]}"
 }
 
 # Valkey from Debian's packages.

@@ -35,7 +35,7 @@ bring_up() {
   prepare_images
   # Now, because the tests cannot: the network of the cluster leads nowhere.
   "$NODE" scripts/tools.ts > "$work/tools.log"
-  for build in build_server build_deno_server build_valkey build_s3 build_k6 build_runtime build_runtime_with_model; do
+  for build in build_server build_deno_server build_valkey build_s3 build_k6 build_runtime; do
     "$build" > "$work/build.log" 2>&1 || { tail -n 40 "$work/build.log"; die "$build failed."; }
   done
 
@@ -43,7 +43,7 @@ bring_up() {
   "$CLUSTER_TOOL" down
   nice -n 5 "$CLUSTER_TOOL" up
   "$CLUSTER_TOOL" addon crds
-  for image in "$SERVER" "$DENO_SERVER" "$VALKEY" "$S3" "$K6" "$TINY_RUNTIME"; do
+  for image in "$SERVER" "$DENO_SERVER" "$VALKEY" "$S3" "$K6" "$RUNTIME"; do
     save_image "$image" "$work/image.tar" > "$work/save.log" 2>&1 || { cat "$work/save.log"; die "$image cannot be saved."; }
     "$CLUSTER_TOOL" load "$work/image.tar"
   done

@@ -6,9 +6,9 @@ import { Advice } from './kube.ts'
 
 const works = (command: string, args: readonly string[]) => spawnSync(command, args).status === 0
 
+/** An image by its name and how it differs from a plain build of the repository's root. */
 interface Image {
   readonly name: string
-  readonly context: string
   readonly args: readonly string[]
 }
 
@@ -21,19 +21,15 @@ export function imagesFor({
   version: string
 }): Record<string, Image> {
   const prefix = registry ? `${registry.replace(/\/+$/, '')}/` : ''
+  const runtime = ['--file', `${ROOT}runtime/Dockerfile`]
   return {
-    server: { name: `${prefix}diffusers-mcp:${version}`, context: ROOT, args: ['--target', 'node'] },
-    'server-deno': {
-      name: `${prefix}diffusers-mcp:${version}-deno`,
-      context: ROOT,
-      args: ['--target', 'deno'],
-    },
+    server: { name: `${prefix}diffusers-mcp:${version}`, args: ['--target', 'node'] },
+    'server-deno': { name: `${prefix}diffusers-mcp:${version}-deno`, args: ['--target', 'deno'] },
     'runtime-cpu': {
       name: `${prefix}diffusers-runtime:${version}-cpu`,
-      context: `${ROOT}runtime`,
-      args: ['--build-arg', 'TORCH=cpu'],
+      args: [...runtime, '--build-arg', 'TORCH=cpu'],
     },
-    runtime: { name: `${prefix}diffusers-runtime:${version}`, context: `${ROOT}runtime`, args: [] },
+    runtime: { name: `${prefix}diffusers-runtime:${version}`, args: runtime },
   }
 }
 
@@ -65,8 +61,8 @@ export function buildImages({ registry, only, push, dryRun }: ImageOptions): voi
     throw new Advice('Where to? Name a registry.', 'make push-images REGISTRY=registry.example.com/team')
 
   const chosen = Object.entries(all).filter(([name]) => only.length === 0 || only.includes(name))
-  for (const [, { name, context, args }] of chosen)
-    execute(engine ?? 'docker', push ? ['push', name] : ['build', ...args, '--tag', name, context], dryRun)
+  for (const [, { name, args }] of chosen)
+    execute(engine ?? 'docker', push ? ['push', name] : ['build', ...args, '--tag', name, ROOT], dryRun)
   if (push) return
   const context =
     spawnSync('kubectl', ['config', 'current-context'], { encoding: 'utf8' }).stdout?.trim() ?? ''

@@ -50,7 +50,7 @@ beforeAll(() => {
     ...['--values', VALUES, '--set', 'valkey.persistence.enabled=true', '--set', 'runtime.model.source=s3'],
     ...(VOLUME ? ['--set', `valkey.persistence.storageClass=${STORAGE_CLASS}`] : []),
   )
-  const copyModel = ['cp', '-r', '/models/sd/.', '/mnt/models']
+  const copyModel = ['cp', '-r', '/models/icons/.', '/mnt/models']
   apply(kserveDeployment({ namespace: NAMESPACE, name: RUNTIME, copyModel }))
   rolledOut(`deployment/${RUNTIME}-predictor`)
   rolledOut('deployment/mcp-server')

@@ -5,7 +5,7 @@
 image: {{ include "diffusers-mcp.runtimeImage" . }}
 imagePullPolicy: {{ $runtime.image.pullPolicy }}
 env:
-  - { name: MODEL_ID, value: {{ ternary $model.id "/mnt/models" (eq $model.source "hub") | quote }} }
+  - { name: MODEL_ID, value: {{ get (dict "hub" $model.id "image" "/models/icons") $model.source | default "/mnt/models" | quote }} }
   - { name: MODEL_NAME, value: {{ $runtime.modelName | quote }} }
   - { name: DTYPE, value: {{ $runtime.dtype }} }
   - { name: ENABLE_LOW_CPU_MEM, value: {{ $runtime.lowCpuMem | quote }} }
