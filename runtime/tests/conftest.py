@@ -1,4 +1,4 @@
-"""Fixtures: tiny pipelines on disk, and servers for them."""
+"""Fixtures: tiny pipelines and the demo model on disk, and servers for them."""
 
 import os
 
@@ -11,17 +11,25 @@ from pathlib import Path
 
 import pytest
 import tiny_pipelines
+import unpack
 from harness import Gate, Runtime, config_for, eventually
+
+SHIPPED_WEIGHTS = Path(unpack.__file__).with_name("weights")
 
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny pipeline by kind, made on first use."""
+    """The folder of a tiny pipeline by kind, or of the demo model (icons), made on first use."""
     root = tmp_path_factory.mktemp("pipelines")
 
     def folder(kind: str) -> Path:
         target = root / kind
-        return target if target.exists() else tiny_pipelines.save(kind, root)
+        if target.exists():
+            return target
+        if kind == "icons":
+            unpack.unpack(SHIPPED_WEIGHTS, target)
+            return target
+        return tiny_pipelines.save(kind, root)
 
     return folder
 

@@ -1,7 +1,8 @@
-/** client -> server -> the real Python runtime -> a real diffusers pipeline on CPU. */
+/** client -> server -> the real Python runtime -> the demo model, a real diffusers pipeline, on CPU. */
 import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type AnyClient, HTTP_CLIENTS, stdioClients } from '../support/clients.ts'
+import { dominantColour } from '../support/colours.ts'
 import { type DiffusersRuntime, startDiffusersRuntime } from '../support/diffusers-runtime.ts'
 import { eventually } from '../support/eventually.ts'
 import { type Running, startServer } from '../support/process.ts'
@@ -14,14 +15,14 @@ const REQUEST = {
   seed: 42,
 }
 /** Long enough to be caught half-way on any machine, and each step is long enough to tell steps apart. */
-const LONG = { ...REQUEST, width: 512, height: 512, num_inference_steps: 140 }
+const LONG = { ...REQUEST, width: 320, height: 320, num_inference_steps: 140 }
 
 let runtime: DiffusersRuntime
 let server: Running
 let env: Record<string, string>
 
 beforeAll(async () => {
-  runtime = await startDiffusersRuntime({ pipeline: 'sd' })
+  runtime = await startDiffusersRuntime({ pipeline: 'icons' })
   env = { DIFFUSERS_RUNTIME_URL: runtime.url, DIFFUSERS_MODEL_ID: 'model' }
   server = await startServer('node', env)
 })
@@ -65,6 +66,20 @@ describe('a picture', () => {
     expect(await sharp(picture).metadata()).toMatchObject({ format: 'png', width: 96, height: 64 })
     expect(picture.toString('latin1')).toContain('"seed":42')
   })
+
+  test.each(['red', 'green', 'blue'])(
+    'of a %s car shows that colour, at the size of the model',
+    async (colour) => {
+      const picture = await png({
+        prompt: `a ${colour} car`,
+        seed: 7,
+        num_inference_steps: 20,
+        guidance_scale: 4,
+      })
+      expect(await sharp(picture).metadata()).toMatchObject({ width: 64, height: 64 })
+      expect(await dominantColour(picture)).toBe(colour)
+    },
+  )
 
   test('same seed, same bytes; another seed, other bytes', async () => {
     const before = await steps()

@@ -1,4 +1,4 @@
-/** The real Python runtime with a tiny random pipeline, made on the spot. */
+/** The real Python runtime with the demo model or a tiny random pipeline, made on the spot. */
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,6 +10,12 @@ export interface DiffusersRuntime extends Running {
   readonly metricsUrl: string
   /** The current value of one of its counters or gauges. */
   metric(name: string): Promise<number>
+}
+
+/** The script that makes a pipeline in a folder. */
+const MAKE = {
+  icons: (folder: string) => [`${ROOT}model/unpack.py`, '--out', join(folder, 'icons')],
+  sdxl: (folder: string) => [`${ROOT}runtime/tests/tiny_pipelines.py`, folder, 'sdxl'],
 }
 
 const ENV = {
@@ -26,17 +32,14 @@ const ENV = {
 export async function startDiffusersRuntime({
   pipeline,
 }: {
-  pipeline: 'sd' | 'sdxl'
+  pipeline: keyof typeof MAKE
 }): Promise<DiffusersRuntime> {
   const python = process.env.RUNTIME_PYTHON
   if (!python)
     throw new Error('RUNTIME_PYTHON is not set: run these tests by `npm test`, which makes the environment')
   const models = mkdtempSync(join(tmpdir(), 'pipelines-'))
-  const made = spawnSync(python, [`${ROOT}runtime/tests/tiny_pipelines.py`, models, pipeline], {
-    env: cleanEnv(ENV),
-    encoding: 'utf8',
-  })
-  if (made.status !== 0) throw new Error(`the tiny pipeline could not be made: ${made.stderr}`)
+  const made = spawnSync(python, MAKE[pipeline](models), { env: cleanEnv(ENV), encoding: 'utf8' })
+  if (made.status !== 0) throw new Error(`the pipeline ${pipeline} could not be made: ${made.stderr}`)
   const running = await start({
     command: python,
     args: ['-m', 'diffusers_runtime'],
