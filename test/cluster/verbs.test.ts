@@ -3,6 +3,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { dominantColour } from '../support/colours.ts'
+import { draw, makeClient } from './draw.ts'
 import { get, helm, kubectl, removeNamespace, run, VALUES } from './kube.ts'
 
 const NAMESPACE = 'mcp-server-dev'
@@ -56,6 +58,16 @@ test('test-connectivity', () => {
 test('test-integration: a picture of the Python runtime', () => {
   const before = pictures()
   expect(make('test-integration')).toMatch(/ok: a picture of 256x256 from mcp-server-dev/)
+  expect(pictures()).toBe(before + 1)
+})
+
+test('a red car is red, at the size of the model in the runtime’s image', async () => {
+  makeClient(NAMESPACE)
+  const before = pictures()
+  const request = { prompt: 'a red car', seed: 7, num_inference_steps: 20, guidance_scale: 4 }
+  const { job, png } = draw(NAMESPACE, request)
+  expect(job).toMatchObject({ state: 'succeeded', target: 'tiny-sd', width: 64, height: 64 })
+  expect(await dominantColour(png)).toBe('red')
   expect(pictures()).toBe(before + 1)
 })
 
