@@ -26,7 +26,7 @@ test('nothing but the server runs, and no container of it was started twice', ()
   expect(items[0].status.containerStatuses).toMatchObject([{ ready: true, restartCount: 0 }])
 })
 
-test.each(['red', 'blue'])('a %s car has that colour, and the model in the server drew it', async (colour) => {
+test.each(['red', 'blue'])('a %s car has that colour, drawn by the server itself', async (colour) => {
   const { job, png } = draw(NAMESPACE, { prompt: `a ${colour} car`, seed: 7 })
   expect(job).toMatchObject({ state: 'succeeded', target: 'icons', model: 'icons-64' })
   expect(await dominantColour(png)).toBe(colour)
