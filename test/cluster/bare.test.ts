@@ -20,12 +20,6 @@ beforeAll(() => {
 })
 afterAll(() => removeNamespace(NAMESPACE))
 
-test('nothing but the server runs, and no container of it was started twice', () => {
-  const { items } = get('-n', NAMESPACE, 'pods', '-l', 'app.kubernetes.io/instance=mcp-server')
-  expect(items).toHaveLength(1)
-  expect(items[0].status.containerStatuses).toMatchObject([{ ready: true, restartCount: 0 }])
-})
-
 test.each(['red', 'blue'])('a %s car has that colour, drawn by the server itself', async (colour) => {
   const { job, png } = draw(NAMESPACE, { prompt: `a ${colour} car`, seed: 7 })
   expect(job).toMatchObject({ state: 'succeeded', target: 'icons', model: 'icons-64' })
@@ -36,4 +30,10 @@ test('helm test', () => {
   const printed = helm('test', 'mcp-server', '--namespace', NAMESPACE, '--logs')
   expect(printed.match(/^ok {6}/gm)).toHaveLength(5)
   expect(printed).not.toContain('FAILED')
+})
+
+test('after all that one server runs, in a container that was started once', () => {
+  const { items } = get('-n', NAMESPACE, 'pods', '-l', 'app.kubernetes.io/component=server')
+  expect(items).toHaveLength(1)
+  expect(items[0].status.containerStatuses).toMatchObject([{ ready: true, restartCount: 0 }])
 })
