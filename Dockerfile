@@ -22,6 +22,8 @@ COPY model/weights ./model/weights
 RUN chmod -R a+rX,go-w LICENSE deno.json package.json src model
 
 FROM ${DENO_IMAGE} AS deno
+# For the embedded model, see src/runtimes/embedded/painter.ts.
+ENV DENO_V8_FLAGS=--no-wasm-tier-up,--no-wasm-dynamic-tiering
 ENV NODE_ENV=production HOST=0.0.0.0 DENO_DIR=/deno-dir DENO_NO_UPDATE_CHECK=1
 WORKDIR /app
 COPY --from=build /app/node_modules ./node_modules

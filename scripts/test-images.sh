@@ -18,7 +18,6 @@ cd "$(dirname "$0")/.."
 # OpenShift gives every namespace user ids like this one, and always group 0.
 OPENSHIFT=1000620000:0
 REQUEST='{"prompt":"a red car","width":64,"height":64,"num_inference_steps":20,"seed":7}'
-EMBEDDED='[{"name":"icons","kind":"embedded"}]'
 
 # Podman's own limits are higher than root may set inside a sandbox.
 LIMITS=(--ulimit nofile=1024:4096 --ulimit nproc=4096:4096)
@@ -172,7 +171,7 @@ test_server() { # test_server IMAGE
   local user port
   for user in 10001:10001 "$OPENSHIFT"; do
     port=$(free_port)
-    check "as $user: starts" start --user "$user" --env PORT="$port" --env RUNTIMES="$EMBEDDED" "$1"
+    check "as $user: starts" start --user "$user" --env PORT="$port" "$1"
     check "as $user: /health" answers "http://127.0.0.1:$port/health" 30
     check "as $user: /ready" answers "http://127.0.0.1:$port/ready" 30
     check "as $user: no capability, no new privilege" locked_down "$user"
@@ -227,6 +226,7 @@ check 'the server image builds' build_server
 [ "$ok" = yes ] || summary
 size "$SERVER"
 test_server "$SERVER"
+check 'a start compiles nothing' starts_compiled "$SERVER"
 
 say 'Building the server image for Deno'
 check 'the server image for Deno builds' build_deno_server

@@ -41,6 +41,20 @@ function isPicture(bytes) {
     throw new Error(`not a PNG of 64 by 64: ${bytes.length} bytes`)
 }
 
+/** Right after an installation a Service, or a policy for this pod, may take some seconds to come into force. */
+async function untilReachable() {
+  const deadline = Date.now() + 60_000
+  while (Date.now() < deadline) {
+    try {
+      await fetch(`${base}/health`, { signal: AbortSignal.timeout(5000) })
+      return
+    } catch (error) {
+      console.log(`waiting ${base} cannot be reached yet: ${error.cause?.message ?? error.message}`)
+      await new Promise((resolve) => setTimeout(resolve, 2000))
+    }
+  }
+}
+
 const checks = {
   '/health answers': () => ask('/health'),
   '/ready answers': () => ask('/ready'),
@@ -63,6 +77,7 @@ const checks = {
     isPicture((await ask('/api/images', { body: PICTURE, headers: { Accept: 'image/png' } })).bytes),
 }
 
+await untilReachable()
 let failed = 0
 for (const [name, check] of Object.entries(checks)) {
   try {

@@ -120,17 +120,16 @@ export function contract(engine: Engine): void {
       expect(JSON.stringify(messages)).toContain('a fox')
     })
 
-    test('reports every step in order where the caller asks for progress', async () => {
+    // Steps that come faster than they can be told are told by the last of them.
+    test('reports steps in order where the caller asks for progress', async () => {
       const seen: { progress: number; total?: number; message?: string }[] = []
       await client.callTool(
-        { name: 'generate_image', arguments: { ...TINY, model: 'slow' } },
+        { name: 'generate_image', arguments: { ...TINY, num_inference_steps: 10, model: 'slow' } },
         { onprogress: (progress) => seen.push(progress) },
       )
       const values = seen.map(({ progress }) => progress)
       expect(values).toEqual([...new Set(values)].sort((a, b) => a - b))
-      expect(seen.map(({ message }) => message)).toEqual(
-        expect.arrayContaining(['Step 1 of 4', 'Step 2 of 4', 'Step 3 of 4']),
-      )
+      expect(seen.map(({ message }) => message)).toContainEqual(expect.stringMatching(/^Step [1-9] of 10$/))
       await slowIsIdle()
     })
 

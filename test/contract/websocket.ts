@@ -113,11 +113,11 @@ export function websocketContract(engine: Engine): void {
         const seen: (string | undefined)[] = []
         const made = await client.call(
           'generate_image',
-          { ...TINY, model: 'slow' },
+          { ...TINY, num_inference_steps: 10, model: 'slow' },
           { onProgress: ({ message }) => seen.push(message) },
         )
         expect(made).toMatchObject({ state: 'succeeded', width: 64, height: 64 })
-        expect(seen).toEqual(expect.arrayContaining(['Step 1 of 4', 'Step 3 of 4']))
+        expect(seen).toContainEqual(expect.stringMatching(/^Step [1-9] of 10$/))
       })
 
       test('cancels, down to the runtime', async () => {

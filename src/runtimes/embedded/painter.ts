@@ -21,7 +21,8 @@ export async function loadOnnxRuntime(): Promise<OnnxRuntime> {
   // It looks for its files at `location.origin`, which in Deno's threads is the text "null".
   if (globalThis.location?.origin === 'null')
     Object.defineProperty(globalThis, 'location', { value: undefined })
-  // V8's optimizing compiler would make a picture a quarter faster, and the server 170 MB larger.
+  // V8's optimizing compiler would make a picture a quarter faster, and the server 170 MB larger. Deno sets flags at
+  // its start alone (`start:deno` in package.json, DENO_V8_FLAGS in the Dockerfile).
   setFlagsFromString('--no-wasm-tier-up')
   setFlagsFromString('--no-wasm-dynamic-tiering')
   const runtime = await import('onnxruntime-web/wasm')
