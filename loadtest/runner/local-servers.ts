@@ -33,6 +33,8 @@ export async function startLocalServers(options: LocalOptions): Promise<LocalSer
     const env: Record<string, string> = {
       RATE_LIMIT_PER_MINUTE: '0',
       IMAGE_URL_KEY: 'one-key-for-all-servers-of-a-load-test',
+      // Pictures and ended jobs are kept so long: an hour's soak then shows what does not go with them.
+      IMAGE_TTL_SECONDS: '600',
       RUNTIMES: JSON.stringify([
         {
           ...{ name: 'simulated', kind: 'simulated', concurrency, queue },
