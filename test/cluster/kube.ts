@@ -39,7 +39,7 @@ export function apply(...objects: object[]): void {
 
 /** A namespace under the restricted Pod Security level; an old one of that name goes first. */
 export function makeNamespace(name: string, labels: Record<string, string> = {}): void {
-  removeNamespace(name)
+  clearNamespace(name)
   apply({
     apiVersion: 'v1',
     kind: 'Namespace',
@@ -47,8 +47,13 @@ export function makeNamespace(name: string, labels: Record<string, string> = {})
   })
 }
 
-export const removeNamespace = (name: string) =>
+/** Removes a namespace and waits until all that was in it is gone. */
+export const clearNamespace = (name: string) =>
   kubectl('delete', 'namespace', name, '--ignore-not-found', '--wait=true', '--timeout=240s')
+
+/** The same without waiting: its pods take their time to finish. */
+export const removeNamespace = (name: string) =>
+  kubectl('delete', 'namespace', name, '--ignore-not-found', '--wait=false')
 
 /** Calls until it returns something else than undefined, or does not throw. @throws what it threw last, or Error. */
 export async function eventually<T>(

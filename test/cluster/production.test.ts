@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { SCENARIOS } from '../chart/helm.ts'
 import { kserveDeployment, offerGpu } from './kserve.ts'
-import { apply, eventually, get, helm, kubectl, makeNamespace, pod, removeNamespace, VALUES } from './kube.ts'
+import { apply, clearNamespace, eventually, get, helm, kubectl, makeNamespace, pod, VALUES } from './kube.ts'
 
 const NAMESPACE = 'test-production'
 const RUNTIME = 'redhat-dog'
@@ -56,7 +56,7 @@ beforeAll(() => {
   rolledOut('deployment/mcp-server')
 })
 afterAll(() => {
-  removeNamespace(NAMESPACE)
+  clearNamespace(NAMESPACE)
   if (VOLUME) kubectl('delete', 'persistentvolume', STORAGE_CLASS, '--ignore-not-found')
   withdrawGpu()
 })

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { dominantColour } from '../support/colours.ts'
 import { draw, makeClient } from './draw.ts'
-import { get, helm, kubectl, removeNamespace, run, VALUES } from './kube.ts'
+import { clearNamespace, get, helm, kubectl, run, VALUES } from './kube.ts'
 
 const NAMESPACE = 'mcp-server-dev'
 const K6_IMAGE = process.env.TEST_K6_IMAGE ?? 'localhost/k6:test'
@@ -14,7 +14,7 @@ const make = (verb: string, env: Record<string, string> = {}) =>
 
 function clear() {
   helm('uninstall', 'tiny-sd', '--namespace', 'default', '--ignore-not-found', '--wait')
-  removeNamespace(NAMESPACE)
+  clearNamespace(NAMESPACE)
 }
 beforeAll(clear)
 afterAll(clear)
