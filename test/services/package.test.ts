@@ -141,7 +141,7 @@ describe.each(['docs/bolt-diy.md', 'docs/migrating-from-stdio.md'])('%s', (page)
     })
     if (page.includes('bolt')) {
       expect(stdout).toMatch(/generate_image, get_image_job/)
-      expect(stdout).toMatch(/Step [1-4] of 4/)
+      expect(stdout).toMatch(/Step 1 of 4/)
       expect(stdout).toMatch(/succeeded [\w-]{36} image\/png/)
       expect(stdout).toMatch(/invalid_request/)
       expect(stderr).not.toMatch(/gave up/)
@@ -211,7 +211,7 @@ test('runs in Chromium', async () => {
     expect(JSON.parse(await told.promise)).toEqual({
       tools: expect.any(Number),
       state: 'succeeded',
-      progress: expect.arrayContaining([expect.stringMatching(/^Step [1-4] of 4$/)]),
+      progress: expect.arrayContaining(['Step 1 of 4', 'Step 3 of 4']),
       left: 'no longer wanted',
     })
   } finally {
