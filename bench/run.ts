@@ -64,7 +64,7 @@ async function toolsCall() {
     .sign(new TextEncoder().encode(JWT.AUTH_JWT_SECRET))
   const variant = (process_: Running, tool: string, bearer?: string) => {
     const { body, headers } = toolCall(tool)
-    const authorization = bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }
+    const authorization: Record<string, string> = bearer ? { authorization: `Bearer ${bearer}` } : {}
     return {
       name: tool,
       pid: pidOf(process_),

@@ -90,7 +90,7 @@ export const SIMULATED = JSON.stringify([{ name: 'simulated', kind: 'simulated' 
 
 /** The diffusers-mcp server on a free port; its pictures are simulated unless `env` names a runtime. */
 export function startServer(engine: Engine, env: Record<string, string>): Promise<Running> {
-  const drawn = env.DIFFUSERS_RUNTIME_URL === undefined ? { RUNTIMES: SIMULATED } : {}
+  const drawn: Record<string, string> = env.DIFFUSERS_RUNTIME_URL ? {} : { RUNTIMES: SIMULATED }
   return start({
     ...commandFor(engine, `src/main.${engine}.ts`),
     env: { PORT: '0', ...drawn, ...env },

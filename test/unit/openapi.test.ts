@@ -39,7 +39,9 @@ describe.each<[string, Record<string, string>]>([
   let document: Document
   beforeAll(async () => {
     parts = await createParts({ config: loadConfig(env), log: pino({ level: 'silent' }) })
-    const headers = env.MCP_AUTH_TOKEN ? { authorization: `Bearer ${env.MCP_AUTH_TOKEN}` } : {}
+    const headers: Record<string, string> = env.MCP_AUTH_TOKEN
+      ? { authorization: `Bearer ${env.MCP_AUTH_TOKEN}` }
+      : {}
     const response = await parts.app.request('http://127.0.0.1:8080/openapi.json', {
       headers: { host: '127.0.0.1:8080', ...headers },
     })
