@@ -2,8 +2,8 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixedSecret } from '../../src/auth/secret.ts'
-import { jobsContract } from '../../src/jobs/contract.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
+import { jobsContract } from '../backends/jobs.ts'
 import { findValkeyServer, startValkey, type ValkeyServer } from '../support/valkey.ts'
 
 describe.skipIf(findValkeyServer() === undefined)('on Valkey', () => {

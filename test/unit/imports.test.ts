@@ -13,7 +13,7 @@ const FORBIDDEN = [
   ['src/valkey/connection.ts', '../jobs/job.ts'],
   ['src/images/memory.ts', '../runtimes/runtime.ts'],
   ['src/runtimes/kserve.ts', '../images/image.ts'],
-  ['src/jobs/memory.ts', '../tools/tool.ts'],
+  ['src/jobs/memory/jobs.ts', '../../tools/tool.ts'],
   ['src/tools/image/generate.ts', '../../transports/rest.ts'],
   ['src/transports/rest.ts', '../app.ts'],
 ] as const

@@ -7,7 +7,6 @@ import type { ImageRequest } from '../../runtimes/request.ts'
 import type { Target } from '../../runtimes/targets.ts'
 import { connectValkey, risksOf } from '../../valkey/connection.ts'
 import { admit } from '../admission.ts'
-import { canonical, chooseTarget, type Wanted, withDefaults } from '../asked.ts'
 import { keyConflict, noSuchJob, shuttingDown } from '../endings.ts'
 import { createFigures, type Figures } from '../figures.ts'
 import {
@@ -19,6 +18,7 @@ import {
   type SubmitOptions,
   type Waiter,
 } from '../job.ts'
+import { canonical, chooseTarget, type Wanted, withDefaults } from '../request-of-job.ts'
 import { watchSnapshots } from '../watch.ts'
 import { type Counts, createBook, type Effects, type Submission, type View } from './book.ts'
 import { createThrottle } from './throttle.ts'

@@ -1,9 +1,9 @@
 /** One target's slots, queue and figures. */
-import type { Target } from '../runtimes/targets.ts'
-import type { Work } from './estimate.ts'
+import type { Target } from '../../runtimes/targets.ts'
+import type { Work } from '../estimate.ts'
+import { createFigures } from '../figures.ts'
+import type { JobState, Refusal, TargetQueue } from '../job.ts'
 import { createFairQueue } from './fair-queue.ts'
-import { createFigures } from './figures.ts'
-import type { JobState, Refusal, TargetQueue } from './job.ts'
 
 /** What a lane needs to know of a job. */
 export interface LaneJob {

@@ -2,12 +2,12 @@
 import fc from 'fast-check'
 import { pino } from 'pino'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { createManualRuntime } from '../../test/fakes/manual-runtime.ts'
-import { AppError } from '../errors.ts'
-import { createMemoryImages } from '../images/memory.ts'
-import { createMetrics } from '../telemetry/metrics.ts'
-import { hasEnded, type Waiter } from './job.ts'
-import { createMemoryJobs } from './memory.ts'
+import { createManualRuntime } from '../../../test/fakes/manual-runtime.ts'
+import { AppError } from '../../errors.ts'
+import { createMemoryImages } from '../../images/memory.ts'
+import { createMetrics } from '../../telemetry/metrics.ts'
+import { hasEnded, type Waiter } from '../job.ts'
+import { createMemoryJobs } from './jobs.ts'
 
 const GRACE_MS = 1000
 const CONCURRENCY = 2

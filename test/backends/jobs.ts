@@ -1,16 +1,16 @@
 /** What every job backend promises, as a suite to run against each of them. Nothing here looks inside of one. */
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { createManualRuntime, type ManualRun } from '../../test/fakes/manual-runtime.ts'
-import { eventually } from '../../test/support/eventually.ts'
-import { ANONYMOUS, type Identity } from '../auth/caller.ts'
-import { AppError } from '../errors.ts'
-import type { ImageStore } from '../images/image.ts'
-import { createMemoryImages } from '../images/memory.ts'
-import type { ImageRequest } from '../runtimes/request.ts'
-import type { Target } from '../runtimes/targets.ts'
-import { createMetrics } from '../telemetry/metrics.ts'
-import type { Job, Jobs, JobsOptions, SubmitOptions, TargetQueue, Waiter } from './job.ts'
+import { ANONYMOUS, type Identity } from '../../src/auth/caller.ts'
+import { AppError } from '../../src/errors.ts'
+import type { ImageStore } from '../../src/images/image.ts'
+import { createMemoryImages } from '../../src/images/memory.ts'
+import type { Job, Jobs, JobsOptions, SubmitOptions, TargetQueue, Waiter } from '../../src/jobs/job.ts'
+import type { ImageRequest } from '../../src/runtimes/request.ts'
+import type { Target } from '../../src/runtimes/targets.ts'
+import { createMetrics } from '../../src/telemetry/metrics.ts'
+import { createManualRuntime, type ManualRun } from '../fakes/manual-runtime.ts'
+import { eventually } from '../support/eventually.ts'
 
 const ALICE: Identity = { id: 'alice' }
 const BOB: Identity = { id: 'bob' }

@@ -1,12 +1,11 @@
 /** Jobs in this process: accepted work lives while the process lives. */
 import { randomInt, randomUUID } from 'node:crypto'
-import { type Identity, isAnonymous } from '../auth/caller.ts'
-import { AppError, quote, toAppError } from '../errors.ts'
-import type { GenerationRequest, ImageRequest } from '../runtimes/request.ts'
-import { admit } from './admission.ts'
-import { canonical, chooseTarget, withDefaults } from './asked.ts'
-import { abandoned, cancelled, expired, keyConflict, noSuchJob, shuttingDown } from './endings.ts'
-import type { Work } from './estimate.ts'
+import { type Identity, isAnonymous } from '../../auth/caller.ts'
+import { AppError, quote, toAppError } from '../../errors.ts'
+import type { GenerationRequest, ImageRequest } from '../../runtimes/request.ts'
+import { admit } from '../admission.ts'
+import { abandoned, cancelled, expired, keyConflict, noSuchJob, shuttingDown } from '../endings.ts'
+import type { Work } from '../estimate.ts'
 import {
   hasEnded,
   type Job,
@@ -16,11 +15,12 @@ import {
   type Refusal,
   type SubmitOptions,
   type Waiter,
-} from './job.ts'
+} from '../job.ts'
+import { type EndState, type LifeEvent, type LifeState, next, publicState } from '../lifecycle.ts'
+import { makePicture } from '../picture.ts'
+import { canonical, chooseTarget, withDefaults } from '../request-of-job.ts'
+import { watchSnapshots } from '../watch.ts'
 import { createLane, type Lane } from './lane.ts'
-import { type EndState, type LifeEvent, type LifeState, next, publicState } from './lifecycle.ts'
-import { makePicture } from './picture.ts'
-import { watchSnapshots } from './watch.ts'
 
 /** Ended jobs are remembered as long as their pictures, but never more than this many: about 1 KiB each. */
 const REMEMBERED = 20_000

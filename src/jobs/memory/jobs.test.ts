@@ -1,10 +1,10 @@
 import { pino } from 'pino'
 import { describe, expect, test } from 'vitest'
-import { createManualRuntime } from '../../test/fakes/manual-runtime.ts'
-import { createMemoryImages } from '../images/memory.ts'
-import { createMetrics } from '../telemetry/metrics.ts'
-import { jobsContract } from './contract.ts'
-import { createMemoryJobs } from './memory.ts'
+import { jobsContract } from '../../../test/backends/jobs.ts'
+import { createManualRuntime } from '../../../test/fakes/manual-runtime.ts'
+import { createMemoryImages } from '../../images/memory.ts'
+import { createMetrics } from '../../telemetry/metrics.ts'
+import { createMemoryJobs } from './jobs.ts'
 
 jobsContract('jobs in memory', async (parts) => ({ jobs: createMemoryJobs(parts) }))
 
