@@ -1,9 +1,9 @@
 /** Whether a generation may wait for its turn, decided at once from what is known. */
 import { AppError } from '../errors.ts'
+import type { Refusal } from './job.ts'
 
 /** What admission looks at. Milliseconds where not said otherwise. */
 export interface AdmissionView {
-  readonly target: string
   readonly concurrency: number
   /** Slots taken now. */
   readonly busy: number
@@ -14,53 +14,83 @@ export interface AdmissionView {
   readonly queueLimitOfCaller: number
   /** Until the picture is of no use. */
   readonly deadlineMs: number
-  /** The generation itself; undefined while too little is known. */
-  readonly ownMs: number | undefined
-  /** Work that runs now or would go first in fair order; undefined as `ownMs`. */
-  readonly aheadMs: number | undefined
-  /** Until the next slot frees; undefined as `ownMs`. */
-  readonly nextSlotMs: number | undefined
-  /** Until the first waiting job of this caller starts; undefined as `ownMs`. */
-  readonly ownTurnMs: number | undefined
+  /** The generation itself; absent while too little is known. */
+  readonly ownMs?: number
+  /** Work that runs now or goes first in fair order; absent as `ownMs`. */
+  readonly aheadMs?: number
+  /** Until the next slot frees; absent as `ownMs`. */
+  readonly nextSlotMs?: number
+  /** Until the first waiting job of this caller starts; absent as `ownMs`. */
+  readonly ownTurnMs?: number
   /** True when so little happened lately that the estimate must be put to the test. */
   readonly stale: boolean
 }
 
+/** Why a generation is refused, and the code under which it is answered and counted. */
+export const REFUSED_AS = {
+  /** The queue is full. */
+  full: 'overloaded',
+  /** The caller's share of the queue is full. */
+  callerFull: 'rate_limited',
+  /** The generation alone takes longer than the deadline. */
+  tooLong: 'deadline_exceeded',
+  /** With what goes first it would be ready after the deadline. */
+  tooLate: 'overloaded',
+} as const satisfies Record<string, Refusal>
+
+export type RefusedBecause = keyof typeof REFUSED_AS
+
 /** Retry-After while no service time is known, in milliseconds. */
 const UNKNOWN_MS = 1000
 
-/**
- * Admits by returning quietly.
- * @throws AppError `overloaded`, `rate_limited` or `deadline_exceeded`, with the time after which a retry makes sense.
- */
-export function admit(view: AdmissionView): void {
-  const { target, deadlineMs, ownMs, aheadMs } = view
-  const mustWait = view.busy >= view.concurrency || view.queued > 0
-  if (mustWait && view.queued >= view.queueLimit)
-    throw new AppError(
-      'overloaded',
-      `${target} is busy: ${view.busy} running and ${view.queued} waiting, which is all that may wait. Try again later.`,
-      after(view.nextSlotMs),
-    )
-  if (mustWait && view.queuedOfCaller >= view.queueLimitOfCaller)
-    throw new AppError(
-      'rate_limited',
-      `${view.queuedOfCaller} of your pictures wait for ${target} already, which is all that one caller may have waiting. Try again later.`,
-      after(view.ownTurnMs),
-    )
-  if (ownMs === undefined || aheadMs === undefined) return
-  if (ownMs > deadlineMs && !(view.stale && !mustWait))
-    throw new AppError(
-      'deadline_exceeded',
-      `A picture like this takes ${target} about ${seconds(ownMs)}, longer than the ${seconds(deadlineMs)} you allow. Allow more time, or ask for fewer steps or a smaller size.`,
-    )
-  const finishMs = aheadMs / view.concurrency + ownMs
-  if (mustWait && finishMs > deadlineMs)
-    throw new AppError(
-      'overloaded',
-      `With ${view.queued} waiting, the picture would be ready in about ${seconds(finishMs)}, later than the ${seconds(deadlineMs)} you allow. Try again later, or allow more time.`,
-      after(finishMs - deadlineMs),
-    )
+/** Why this generation may not wait; undefined where it may. The book in Valkey has the same rule (admission.lua). */
+export function judge(view: AdmissionView): RefusedBecause | undefined {
+  const { concurrency, deadlineMs, ownMs, aheadMs } = view
+  const mustWait = view.busy >= concurrency || view.queued > 0
+  if (mustWait && view.queued >= view.queueLimit) return 'full'
+  if (mustWait && view.queuedOfCaller >= view.queueLimitOfCaller) return 'callerFull'
+  if (ownMs === undefined || aheadMs === undefined) return undefined
+  if (ownMs > deadlineMs && !(view.stale && !mustWait)) return 'tooLong'
+  if (mustWait && aheadMs / concurrency + ownMs > deadlineMs) return 'tooLate'
+  return undefined
+}
+
+/** The refusal as the caller reads it, with the time after which a retry makes sense. */
+export function refusal(options: {
+  readonly target: string
+  readonly because: RefusedBecause
+  readonly view: AdmissionView
+}): AppError {
+  const { target, because, view } = options
+  const { deadlineMs, ownMs = 0, aheadMs = 0 } = view
+  const code = REFUSED_AS[because]
+  switch (because) {
+    case 'full':
+      return new AppError(
+        code,
+        `${target} is busy: ${view.busy} running and ${view.queued} waiting, which is all that may wait. Try again later.`,
+        after(view.nextSlotMs),
+      )
+    case 'callerFull':
+      return new AppError(
+        code,
+        `${view.queuedOfCaller} of your pictures wait for ${target} already, which is all that one caller may have waiting. Try again later.`,
+        after(view.ownTurnMs),
+      )
+    case 'tooLong':
+      return new AppError(
+        code,
+        `A picture like this takes ${target} about ${seconds(ownMs)}, longer than the ${seconds(deadlineMs)} you allow. Allow more time, or ask for fewer steps or a smaller size.`,
+      )
+    case 'tooLate': {
+      const finishMs = aheadMs / view.concurrency + ownMs
+      return new AppError(
+        code,
+        `With ${view.queued} waiting, the picture would be ready in about ${seconds(finishMs)}, later than the ${seconds(deadlineMs)} you allow. Try again later, or allow more time.`,
+        after(finishMs - deadlineMs),
+      )
+    }
+  }
 }
 
 const after = (ms: number | undefined) => ({ retryAfterSeconds: (ms ?? UNKNOWN_MS) / 1000 })

@@ -10,6 +10,12 @@ const STALE_MS = 60_000
 /** 25 steps at 512x512, where neither the request nor the target says what is usual. */
 const DEFAULT_UNITS = 512 * 512 * 25
 
+/**
+ * Costs are multiples of this, at least one: sums of them are exact in any order, so that fair order is the same
+ * wherever and however it is computed.
+ */
+const COST_STEP = 1 / 1024
+
 /** A generation that finished. Milliseconds. */
 export interface Sample {
   readonly work: Work
@@ -37,7 +43,7 @@ export function createFigures(target: Pick<Target, 'defaults'>) {
     /** Milliseconds of service that this work will take; undefined while too little is known. */
     estimate: (work: Work) => estimator.estimate(work),
     /** What a job counts in fair order: 1 for the target's default picture; large ones use up more of a turn. */
-    costOf: (work: Work) => (unitsOf(work) ?? unit) / unit,
+    costOf: (work: Work) => Math.max(1, Math.round((unitsOf(work) ?? unit) / unit / COST_STEP)) * COST_STEP,
     /** True when so little happened lately that the estimate must be put to the test. */
     stale: () => Date.now() - observedAt > STALE_MS,
     report() {

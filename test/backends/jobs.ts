@@ -16,6 +16,13 @@ const ALICE: Identity = { id: 'alice' }
 const BOB: Identity = { id: 'bob' }
 const CAROL: Identity = { id: 'carol' }
 const REQUEST = { prompt: 'a fox' }
+/** Requests by their work, in pictures of 512x512 and 25 steps. */
+const SIZES: Record<number, Partial<ImageRequest>> = {
+  1: {},
+  4: { num_inference_steps: 100 },
+  8: { num_inference_steps: 200 },
+  16: { width: 1024, height: 1024, num_inference_steps: 100 },
+}
 const GRACE_MS = 300
 
 /** Runs the suite against the backend that `make` makes; it may return what cleans up after each test. */
@@ -45,6 +52,7 @@ export function jobsContract(
         targets: [
           target({ name: 'gpu' }),
           target({ name: 'single', concurrency: 1, queue: 100, queuePerCaller: 100 }),
+          target({ name: 'crowded', concurrency: 1, queue: 100, queuePerCaller: 3 }),
         ],
         images,
         deadlineMs: 60_000,
@@ -192,6 +200,52 @@ export function jobsContract(
         })
         expect(lane().estimate_ms).toBeGreaterThanOrEqual(190)
       })
+
+      const estimate = (target: string) => lane(target).estimate_ms as number
+      /** One unit of work is the target's default picture. */
+      const units = (count: number) => ({ model: 'single', ...SIZES[count] })
+
+      test('what waits counts by its size: small ones first, the newcomer is in time', async () => {
+        await teach(200, 'single')
+        await submit(CAROL, units(1))
+        for (const count of [1, 8, 8]) await submit(ALICE, units(count))
+        const deadlineMs = 5 * estimate('single')
+        expect((await submit(BOB, units(1), { deadlineMs })).job.state).toBe('queued')
+      })
+
+      test('what waits counts by its size: a large one first, the newcomer would be too late', async () => {
+        await teach(200, 'single')
+        await submit(CAROL, units(1))
+        for (const count of [16, 1, 1, 1]) await submit(ALICE, units(count))
+        const deadlineMs = 10 * estimate('single')
+        await expect(submit(BOB, units(1), { deadlineMs })).rejects.toMatchObject({ code: 'overloaded' })
+      })
+
+      test('who goes later is expected later, whatever the sizes', async () => {
+        await teach(200, 'single')
+        await submit(CAROL, units(1))
+        const waiters = [
+          await submit(ALICE, units(4)),
+          await submit(BOB, units(1)),
+          await submit(ALICE, units(1)),
+        ]
+        const known = await Promise.all(waiters.map(({ job }) => jobs.get(job.id, { id: job.owner })))
+        expect(known.map(({ position }) => position)).toEqual([1, 2, 3])
+        const [a1, b1, a2] = known.map(({ expectedAt }) => expectedAt as number) as [number, number, number]
+        expect(a1).toBeLessThan(b1)
+        expect(b1).toBeLessThan(a2)
+      })
+
+      test('over its share of the queue a caller comes back when its own first picture starts', async () => {
+        await teach(600, 'crowded')
+        await submit(CAROL, { model: 'crowded' })
+        for (const id of ['alice', 'bob', 'dave', 'erin'])
+          for (let index = 0; index < 3; index += 1) await submit({ id }, { model: 'crowded' })
+        const refusal = await submit(ALICE, { model: 'crowded' }).catch((error) => error)
+        expect(refusal).toMatchObject({ code: 'rate_limited' })
+        // Only the running picture goes before alice's first one.
+        expect(refusal.retryAfterSeconds).toBeLessThanOrEqual(Math.ceil(estimate('crowded') / 1000))
+      })
     })
 
     describe('fairness', () => {
@@ -231,6 +285,89 @@ export function jobsContract(
         // One ran already when z came; after it at most one of each of the three.
         expect(order.indexOf('z')).toBeLessThanOrEqual(1 + 3)
         expect([...order].sort()).toEqual([...'aaaabbbbccccz'])
+      })
+
+      describe('what does not run costs its caller nothing', () => {
+        const ask = (prompt: string, options?: SubmitOptions) =>
+          submit({ id: prompt[0] as string }, { model: 'single', prompt }, options)
+        const askAll = async (prompts: string, options?: SubmitOptions) => {
+          const waiters: Waiter[] = []
+          for (const prompt of prompts.split(' ')) waiters.push(await ask(prompt, options))
+          return waiters
+        }
+        const cancel = ({ job }: Waiter) => jobs.cancel(job.id, { id: job.owner })
+        /** Finishes what runs, one after the other; returns the prompts in the order of their runs. */
+        const finishAll = async () => {
+          const order: string[] = []
+          for (let index = 0; ; index += 1) {
+            const { request, finish } = await run(index)
+            order.push(request.prompt)
+            finish()
+            await eventually(() => expect(lane('single').ended.succeeded).toBe(index + 1))
+            if (lane('single').running + lane('single').queued === 0) return order.join(' ')
+          }
+        }
+
+        test('cancelled jobs', async () => {
+          await ask('c')
+          const [a1, a2, a3] = await askAll('a1 a2 a3 a4')
+          await askAll('b1 b2 b3')
+          for (const waiter of [a1, a2, a3]) await cancel(waiter as Waiter)
+          expect(await finishAll()).toBe('c a4 b1 b2 b3')
+        })
+
+        test('jobs that expired in the queue', async () => {
+          await ask('c')
+          const late = await askAll('a1 a2 a3', { deadlineMs: 100 })
+          await askAll('a4 b1 b2 b3')
+          for (const waiter of late) await state(waiter, 'expired')
+          expect(await finishAll()).toBe('c a4 b1 b2 b3')
+        })
+
+        test('jobs that were abandoned', async () => {
+          await ask('c')
+          const left = await askAll('a1 a2 a3')
+          await askAll('a4 b1 b2 b3')
+          for (const waiter of left) await waiter.leave()
+          for (const waiter of left) await state(waiter, 'cancelled')
+          expect(await finishAll()).toBe('c a4 b1 b2 b3')
+        })
+
+        test('a caller who replaces its job again and again keeps its turn', async () => {
+          await ask('c')
+          await askAll('b1 b2 b3')
+          let oldest = await ask('a0')
+          for (const prompt of ['a1', 'a2', 'a3', 'a4', 'a5']) {
+            const newer = await ask(prompt)
+            await cancel(oldest)
+            oldest = newer
+          }
+          expect(await finishAll()).toBe('c b1 a5 b2 b3')
+        })
+
+        test('jobs in the middle of a line, of several sizes', async () => {
+          await ask('c')
+          const sized = (prompt: string, count: number) =>
+            submit({ id: prompt[0] as string }, { model: 'single', prompt, ...SIZES[count] })
+          await sized('a1', 1)
+          const a2 = await sized('a2', 8)
+          await sized('a3', 1)
+          for (const prompt of ['b1', 'b2', 'b3']) await sized(prompt, 1)
+          await cancel(a2)
+          expect(await finishAll()).toBe('c a1 b1 a3 b2 b3')
+        })
+
+        test('when the queue runs empty nobody owes anybody anything', async () => {
+          await ask('c')
+          const [, b1, a2] = await askAll('a1 b1 a2')
+          ;(await run(0)).finish()
+          await run(1)
+          await cancel(b1 as Waiter)
+          await cancel(a2 as Waiter)
+          await askAll('a3 b2')
+          ;(await run(1)).finish()
+          expect((await run(2)).request.prompt).toBe('a3')
+        })
       })
     })
 
@@ -603,6 +740,36 @@ export function jobsContract(
           waiters.map(async ({ job }) => (await jobs.get(job.id, ALICE)).state),
         )
         expect(states).toEqual(['succeeded', 'succeeded', 'succeeded'])
+      })
+
+      test('a retry of accepted work is not new: it joins', async () => {
+        const done = await submit(ALICE, {}, { idempotencyKey: 'done' })
+        ;(await run(0)).finish()
+        await end(done)
+        const running = await submit(ALICE, { width: 64 }, { idempotencyKey: 'running' })
+        const drained = jobs.drain({ timeoutMs: 60_000 })
+        for (const [waiter, request] of [
+          [done, {}],
+          [running, { width: 64 }],
+        ] as const) {
+          const key = waiter === done ? 'done' : 'running'
+          const retry = await submit(ALICE, request, { idempotencyKey: key })
+          expect(retry).toMatchObject({ joined: true, job: { id: waiter.job.id } })
+        }
+        ;(await run(1)).finish()
+        await drained
+      })
+
+      test('a job whose handle was given out meanwhile goes on without anybody', async () => {
+        const waiter = await submit()
+        const drained = jobs.drain({ timeoutMs: 60_000 })
+        await waiter.detach()
+        await waiter.leave()
+        // Longer than the grace and the pause between two sweeps of it.
+        await new Promise((resolve) => setTimeout(resolve, GRACE_MS * 4))
+        ;(await run(0)).finish()
+        await drained
+        await state(waiter, 'succeeded')
       })
     })
   })

@@ -24,20 +24,27 @@ export interface FairQueue<T> {
 interface Queued<T> {
   readonly item: T
   readonly cost: number
-  /** Breaks ties between callers: who came first goes first. */
-  readonly arrival: number
 }
 
+/** The waiting items of one caller. */
 interface Line<T> {
   readonly queued: Queued<T>[]
-  /** Virtual start of the head of the line. */
+  /**
+   * A turn for each item, by arrival, which breaks ties between callers: who came first goes first. The n-th item takes
+   * the n-th turn: an item that is taken out leaves its turn to the caller's next one.
+   */
+  readonly turns: number[]
+  /** Virtual start of the first turn. */
   start: number
 }
 
 /** An empty queue. Costs are positive numbers of any one unit. */
 export function createFairQueue<T>(): FairQueue<T> {
   const lines = new Map<string, Line<T>>()
-  /** Where a caller whose line ran empty would start next, while that still lies ahead of the virtual time. */
+  /**
+   * Where a caller whose line ran empty would start next, while that still lies ahead of the virtual time. When the
+   * queue runs empty the busy period is over: nobody owes anybody anything.
+   */
   const debts = new Map<string, number>()
   let virtualTime = 0
   let arrivals = 0
@@ -46,7 +53,7 @@ export function createFairQueue<T>(): FairQueue<T> {
   const startOf = (caller: string) => Math.max(virtualTime, debts.get(caller) ?? 0)
 
   function* order(): Generator<[string, Queued<T>]> {
-    const cursors = [...lines].map(([caller, { queued, start }]) => ({ caller, queued, start, index: 0 }))
+    const cursors = [...lines].map(([caller, line]) => ({ ...line, caller, index: 0 }))
     for (;;) {
       let next: (typeof cursors)[number] | undefined
       for (const cursor of cursors)
@@ -59,15 +66,15 @@ export function createFairQueue<T>(): FairQueue<T> {
     }
   }
 
-  /** Cost of all items that go before one with this virtual start and arrival. */
+  /** Cost of all items that go before a turn with this virtual start and arrival. */
   function costUntil(start: number, arrival: number): number {
     let total = 0
     for (const line of lines.values()) {
       let at = line.start
-      for (const queued of line.queued) {
-        if (at > start || (at === start && queued.arrival >= arrival)) break
-        total += queued.cost
-        at += queued.cost
+      for (const [index, { cost }] of line.queued.entries()) {
+        if (at > start || (at === start && (line.turns[index] as number) >= arrival)) break
+        total += cost
+        at += cost
       }
     }
     return total
@@ -80,8 +87,9 @@ export function createFairQueue<T>(): FairQueue<T> {
     sizeOf: (caller) => lines.get(caller)?.queued.length ?? 0,
 
     push(item, { caller, cost }) {
-      const line = lines.get(caller) ?? { queued: [], start: startOf(caller) }
-      line.queued.push({ item, cost, arrival: arrivals })
+      const line = lines.get(caller) ?? { queued: [], turns: [], start: startOf(caller) }
+      line.queued.push({ item, cost })
+      line.turns.push(arrivals)
       lines.set(caller, line)
       debts.delete(caller)
       arrivals += 1
@@ -95,6 +103,7 @@ export function createFairQueue<T>(): FairQueue<T> {
       const line = lines.get(caller) as Line<T>
       virtualTime = line.start
       line.queued.shift()
+      line.turns.shift()
       line.start += cost
       size -= 1
       if (line.queued.length === 0) {
@@ -102,7 +111,6 @@ export function createFairQueue<T>(): FairQueue<T> {
         debts.set(caller, line.start)
       }
       for (const [other, start] of debts) if (start <= virtualTime) debts.delete(other)
-      // The busy period is over: nobody owes anybody anything.
       if (size === 0) debts.clear()
       return item
     },
@@ -112,11 +120,13 @@ export function createFairQueue<T>(): FairQueue<T> {
         const index = line.queued.findIndex((queued) => queued.item === item)
         if (index < 0) continue
         line.queued.splice(index, 1)
+        line.turns.pop()
         size -= 1
         if (line.queued.length === 0) {
           lines.delete(caller)
           if (line.start > virtualTime) debts.set(caller, line.start)
         }
+        if (size === 0) debts.clear()
         return true
       }
       return false
@@ -131,17 +141,20 @@ export function createFairQueue<T>(): FairQueue<T> {
 
     costBefore(caller) {
       const own = lines.get(caller)
-      return own ? costUntil(own.start, own.queued[0]?.arrival ?? arrivals) : 0
+      return own ? costUntil(own.start, own.turns[0] as number) : 0
     },
   }
 }
 
-function before<T>(
-  a: { queued: readonly Queued<T>[]; start: number; index: number },
-  b: { queued: readonly Queued<T>[]; start: number; index: number },
-): boolean {
+interface Cursor {
+  readonly turns: readonly number[]
+  readonly start: number
+  readonly index: number
+}
+
+function before(a: Cursor, b: Cursor): boolean {
   if (a.start !== b.start) return a.start < b.start
-  return (a.queued[a.index]?.arrival ?? 0) < (b.queued[b.index]?.arrival ?? 0)
+  return (a.turns[a.index] as number) < (b.turns[b.index] as number)
 }
 
 const sum = (queued: readonly { cost: number }[]) => queued.reduce((total, { cost }) => total + cost, 0)

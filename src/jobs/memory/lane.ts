@@ -54,8 +54,7 @@ export function createLane<J extends LaneJob>(target: Target) {
     predict({ caller, work }: { caller: string; work: Work }) {
       const now = Date.now()
       const ownMs = figures.estimate(work)
-      if (ownMs === undefined)
-        return { ownMs, aheadMs: undefined, nextSlotMs: undefined, ownTurnMs: undefined, stale: true }
+      if (ownMs === undefined) return { stale: true }
       const perUnit = ownMs / figures.costOf(work)
       const remaining = remainingMs(now)
       const runningMs = remaining.reduce((sum, ms) => sum + ms, 0)

@@ -1,36 +1,29 @@
-/** The latest of many values, now and then. */
+/** Something that is due now and then, but not each time that it is asked for. */
 
-/**
- * Acts on the first value at once, then on the latest at most every `everyMs` milliseconds, one act at a time; a value
- * that another one overtook is never acted on.
- */
-export function createThrottle<T>(options: {
-  readonly everyMs: number
-  readonly act: (value: T) => Promise<void>
-}) {
+/** Acts at once when asked, then again at most every `everyMs` milliseconds while asked; one act at a time. */
+export function createThrottle(options: { readonly everyMs: number; readonly act: () => Promise<void> }) {
   const { everyMs, act } = options
-  let pending: { value: T } | undefined
+  let due = false
   let busy = false
   let stopped = false
 
   async function work(): Promise<void> {
     if (busy) return
     busy = true
-    while (pending && !stopped) {
-      const { value } = pending
-      pending = undefined
-      await act(value)
+    while (due && !stopped) {
+      due = false
+      await act()
       await new Promise((resolve) => setTimeout(resolve, everyMs).unref())
     }
     busy = false
   }
 
   return {
-    push(value: T): void {
-      pending = { value }
+    ask(): void {
+      due = true
       void work()
     },
-    /** Forgets the pending value. */
+    /** Forgets what is still due. */
     stop(): void {
       stopped = true
     },

@@ -1,17 +1,29 @@
-/** The book of jobs in Valkey: typed commands over book.lua, where every change of a job is made. */
+/** The book of jobs in Valkey: typed commands over one script, where every change of a job is made. */
 import { readFileSync } from 'node:fs'
-import type { PublicError } from '../../errors.ts'
-import type { ImageRecord } from '../../images/image.ts'
-import type { GenerationRequest } from '../../runtimes/request.ts'
-import type { Valkey } from '../../valkey/connection.ts'
-import { abandoned, cancelled, expired } from '../endings.ts'
-import type { Job, JobState, Refusal } from '../job.ts'
-import { type EndState, type LifeState, publicState, TRANSITIONS } from '../lifecycle.ts'
+import type { PublicError } from '../../../errors.ts'
+import type { ImageRecord } from '../../../images/image.ts'
+import type { GenerationRequest } from '../../../runtimes/request.ts'
+import type { Valkey } from '../../../valkey/connection.ts'
+import { type AdmissionView, REFUSED_AS, type RefusedBecause } from '../../admission.ts'
+import { abandoned, cancelled, expired } from '../../endings.ts'
+import type { Job, JobState, Refusal } from '../../job.ts'
+import { type EndState, type LifeState, publicState, TRANSITIONS } from '../../lifecycle.ts'
 
-/** The table of lifecycle.ts as Lua: one source of transitions for every backend. */
-const SCRIPT = readFileSync(new URL('./book.lua', import.meta.url), 'utf8').replace('__TRANSITIONS__', () =>
-  luaTable(TRANSITIONS),
-)
+/** The parts of the script, in the order in which they build on each other. */
+const PARTS = ['base', 'order', 'life', 'admission', 'commands']
+/** Tables that TypeScript and Lua share: one source for every backend. */
+const TABLES = { __TRANSITIONS__: TRANSITIONS, __REFUSED_AS__: REFUSED_AS }
+/** Part of every key: servers with another layout of the book do not touch this one's. */
+const LAYOUT = 'v2'
+
+/** A part of the script, its shared tables filled in. */
+export function readPart(name: string): string {
+  const source = readFileSync(new URL(`./${name}.lua`, import.meta.url), 'utf8')
+  return Object.entries(TABLES).reduce(
+    (text, [placeholder, table]) => text.replace(placeholder, () => luaTable(table)),
+    source,
+  )
+}
 
 /** What one target does now and what it did so far, shared by all servers. */
 export interface Counts {
@@ -71,25 +83,16 @@ export interface Submission {
   readonly concurrency: number
   readonly queueLimit: number
   readonly queueLimitOfCaller: number
-  /** False: only look, and join what may be joined. */
-  readonly admitted: boolean
-}
-
-/** What waits and runs on a target, as admission needs it. */
-export interface View {
-  readonly busy: number
-  readonly queued: number
-  readonly queuedOfCaller: number
-  readonly runningMs: number
-  readonly nextSlotMs?: number
-  /** In units of the target's default picture. */
-  readonly unitsAhead: number
+  /** See AdmissionView. */
+  readonly stale: boolean
+  /** True: join what may be joined, admit nothing new. */
+  readonly closed: boolean
 }
 
 export type Submitted =
-  | { readonly verdict: 'conflict' }
+  | { readonly verdict: 'conflict' | 'closed' }
   | { readonly verdict: 'succeeded' | 'joined' | 'admitted'; readonly job: Job }
-  | { readonly verdict: 'new' | 'full'; readonly view: View }
+  | { readonly verdict: 'refused'; readonly because: RefusedBecause; readonly view: AdmissionView }
 
 export type Started =
   | { readonly verdict: 'ended' }
@@ -116,8 +119,8 @@ export function createBook(options: {
   readonly onEffects: (effects: Effects) => void
 }) {
   const { valkey, prefix, onEffects } = options
-  const keys = `${prefix}:book:`
-  valkey.client.defineCommand('book', { numberOfKeys: 1, lua: SCRIPT })
+  const keys = `${prefix}:book:${LAYOUT}:`
+  valkey.client.defineCommand('book', { numberOfKeys: 1, lua: PARTS.map(readPart).join('\n') })
 
   async function call<T>(command: string, asked: object, { probe = false } = {}): Promise<T> {
     const reply = await valkey.use(
@@ -166,7 +169,6 @@ export function createBook(options: {
       return Array.isArray(samples) ? samples : []
     },
     submit: (asked: Submission) => call<Submitted>('submit', asked),
-    refuse: (asked: { target: string; code: Refusal }) => call<object>('refuse', asked),
     forget: (asked: { id: string }) => call<object>('forget', asked),
     get: async (id: string) => (await call<{ job?: Job }>('get', { id })).job,
     /** The job after the event; unchanged where it is another owner's. */

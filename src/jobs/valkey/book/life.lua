@@ -1,0 +1,141 @@
+-- The life of a job: its states, its deadlines, its slot, and who waits for it.
+
+local TRANSITIONS = __TRANSITIONS__
+local EXPIRE_AT_MOST = 100
+
+local function forgetKeysAfter(id, ms)
+  local job = redis.call('HMGET', jobKey(id), 'keys', 'requestHash')
+  for hash in string.gmatch(job[1] or '', '%S+') do
+    if redis.call('GET', P .. 'key:' .. hash) == id then redis.call('PEXPIRE', P .. 'key:' .. hash, ms) end
+  end
+  if job[2] and redis.call('GET', P .. 'request:' .. job[2]) == id then
+    redis.call('PEXPIRE', P .. 'request:' .. job[2], ms)
+  end
+end
+
+local function begin(id, target)
+  local key = jobKey(id)
+  local own = num(redis.call('HGET', key, 'ownMs'))
+  if own == 0 then
+    own = num(redis.call('HGET', key, 'cost')) * num(redis.call('HGET', targetKey(target, 'figures'), 'unitMs'))
+  end
+  redis.call('ZADD', targetKey(target, 'running'), NOW + own, id)
+  redis.call('ZADD', P .. 'undelivered', NOW, target .. '|' .. id)
+  redis.call('HSET', key, 'startedAt', text(NOW))
+  if own > 0 then redis.call('HSET', key, 'expectedAt', text(NOW + own)) end
+end
+
+local function finish(id, target, to, reason)
+  local key = jobKey(id)
+  local ttl = num(redis.call('HGET', key, 'ttlMs'))
+  redis.call('HSET', key, 'endedAt', text(NOW), 'reason', reason)
+  redis.call('HDEL', key, 'expectedAt')
+  redis.call('ZREM', P .. 'due', 'expire|' .. id)
+  redis.call('HINCRBY', targetKey(target, 'figures'), 'ended:' .. to, 1)
+  redis.call('PEXPIRE', key, ttl)
+  forgetKeysAfter(id, ttl)
+  local times = redis.call('HMGET', key, 'createdAt', 'startedAt')
+  ended[#ended + 1] = { target, id, to, NOW - num(times[1]), times[2] and NOW - num(times[2]) or -1 }
+end
+
+-- What the change of a job's public state does to the target's sets.
+local function move(id, target, from, to, reason)
+  if to == 'running' then
+    begin(id, target)
+  else
+    if from == 'queued' then
+      local job = redis.call('HMGET', jobKey(id), 'line', 'member')
+      withdraw(target, job[1], job[2])
+    else
+      redis.call('ZREM', targetKey(target, 'running'), id)
+      -- The slot is free when the runtime let go: the worker that runs the job says so.
+      redis.call('ZADD', targetKey(target, 'releasing'), NOW, id)
+    end
+    finish(id, target, to, reason)
+  end
+  changed(target, id, to)
+end
+
+-- The one place where a job changes its state; false when the event changes nothing any more.
+local function apply(id, event)
+  local key = jobKey(id)
+  local job = redis.call('HMGET', key, 'life', 'target', 'graceMs')
+  if not job[1] then return false end
+  local to = TRANSITIONS[job[1]][event]
+  if not to then return false end
+  local from = publicState(job[1])
+  redis.call('HSET', key, 'life', to)
+  if not isOrphan(to) then
+    redis.call('ZREM', P .. 'due', 'abandon|' .. id)
+  elseif num(job[3]) > 0 then
+    redis.call('ZADD', P .. 'due', 'NX', NOW + num(job[3]), 'abandon|' .. id)
+  end
+  local state = publicState(to)
+  if state ~= from then move(id, job[2], from, state, event) end
+  -- Where nobody can adopt there is nothing to wait for.
+  if isOrphan(to) and num(job[3]) == 0 then apply(id, 'abandon') end
+  return true
+end
+
+-- Gives free slots to those who are next.
+local function grant(target)
+  local concurrency = num(redis.call('HGET', targetKey(target, 'figures'), 'concurrency'))
+  local running, releasing = targetKey(target, 'running'), targetKey(target, 'releasing')
+  local expired = 0
+  while redis.call('ZCARD', running) + redis.call('ZCARD', releasing) < concurrency do
+    local first = nextInOrder(target)
+    if not first then return end
+    local deadline = redis.call('HGET', jobKey(first.id), 'deadlineAt')
+    if not deadline then
+      withdraw(target, first.line, first.member)
+    elseif num(deadline) <= NOW then
+      -- Many may have expired while no server was there: the sweeps end them bit by bit, so that no call takes long.
+      if expired == EXPIRE_AT_MOST then return end
+      expired = expired + 1
+      apply(first.id, 'expire')
+    else
+      takeFirst(target, first)
+      apply(first.id, 'start')
+      granted[#granted + 1] = { target, first.id }
+    end
+  end
+end
+
+local function release(target, id)
+  redis.call('ZREM', targetKey(target, 'releasing'), id)
+  touched[target] = true
+end
+
+local function addLease(id, waiter, leaseMs)
+  redis.call('ZADD', P .. 'leases', NOW + leaseMs, id .. '|' .. waiter)
+  redis.call('HINCRBY', jobKey(id), 'waiters', 1)
+end
+
+local function endLease(id, waiter)
+  if redis.call('ZREM', P .. 'leases', id .. '|' .. waiter) == 1
+    and redis.call('HINCRBY', jobKey(id), 'waiters', -1) <= 0 then
+    apply(id, 'leave')
+  end
+end
+
+local function rememberKey(id, hash)
+  if not hash then return end
+  local key = jobKey(id)
+  local known = redis.call('HGET', key, 'keys') or ''
+  if not string.find(known, hash, 1, true) then redis.call('HSET', key, 'keys', known .. ' ' .. hash) end
+  local lasts = math.max(1, num(redis.call('HGET', key, 'deadlineAt')) - NOW) + num(redis.call('HGET', key, 'ttlMs'))
+  redis.call('SET', P .. 'key:' .. hash, id, 'PX', text(lasts))
+end
+
+-- A job that may be joined under this name: not one that ended without a picture.
+local function joinable(name)
+  local id = redis.call('GET', name)
+  local life = id and redis.call('HGET', jobKey(id), 'life')
+  if life and (isLive(life) or life == 'succeeded') then return id, life end
+end
+
+-- Whether this worker still has the run.
+local function holds(id, run)
+  local job = redis.call('HMGET', jobKey(id), 'life', 'run')
+  return job[1] and num(job[2]) == run and publicState(job[1]) == 'running'
+end

@@ -1,0 +1,130 @@
+/** One run of a job that has its slot: the picture is made, and the book hears how it ended. */
+import { toAppError } from '../../errors.ts'
+import type { ImageStore } from '../../images/image.ts'
+import type { StepProgress } from '../../runtimes/runtime.ts'
+import type { Target } from '../../runtimes/targets.ts'
+import type { Logger } from '../../telemetry/log.ts'
+import type { Metrics } from '../../telemetry/metrics.ts'
+import type { Figures } from '../figures.ts'
+import type { Job } from '../job.ts'
+import { makePicture } from '../picture.ts'
+import type { Book, Started } from './book/book.ts'
+import { createThrottle } from './throttle.ts'
+
+/** Steps are reported at most this often, in milliseconds. */
+const PROGRESS_MS = 250
+
+/** Why a run was aborted although nobody ended its job: its server stops, or the run is another server's. */
+export class HandedBack extends Error {}
+export class Lost extends Error {}
+
+export interface RunParts {
+  readonly target: Target
+  readonly book: Book
+  readonly images: ImageStore
+  readonly figures: Figures
+  /** Marks this server's samples, so that it does not learn from them twice. */
+  readonly server: string
+  readonly ttlSeconds: number
+  readonly log: Logger
+  readonly metrics: Metrics
+}
+
+/**
+ * Runs a job that the book let start.
+ * @param run.persist repeats a call to the book until Valkey answers, so that nothing that was done is lost.
+ * @returns done: nothing is left to do with its delivery; back: another worker may have it.
+ */
+export async function runJob(
+  run: {
+    readonly started: Started & { verdict: 'go' }
+    readonly abort: AbortController
+    readonly persist: <T>(act: () => Promise<T>) => Promise<T>
+  },
+  parts: RunParts,
+): Promise<'done' | 'back'> {
+  const { started, abort, persist } = run
+  const { target, book, images, figures, server, ttlSeconds, log, metrics } = parts
+  const { job, run: number, requestId, now } = started
+  const { id } = job
+  // The slot is taken since it was granted; the delivery is part of the service.
+  const startedAt = Date.now() - (number === 1 ? now - (job.startedAt ?? now) : 0)
+  if (number === 1)
+    metrics.queueSeconds.observe({ target: target.name }, ((job.startedAt ?? 0) - job.createdAt) / 1000)
+  else log.warn({ event: 'job runs again', job: id, target: target.name, run: number })
+
+  let step: StepProgress | undefined
+  const progress = createThrottle({
+    everyMs: PROGRESS_MS,
+    async act() {
+      const mine = await book
+        .progress({ id, run: number, progress: JSON.stringify(step) })
+        // Away: the next beat tells.
+        .catch(() => true)
+      if (!mine) abort.abort(new Lost())
+    },
+  })
+  const tell = (
+    event: 'finish' | 'fail' | 'release',
+    more: { outcome?: string; sample?: string; unitMs?: number } = {},
+  ) => persist(() => book.finish({ id, target: target.name, run: number, event, ...more }))
+
+  try {
+    // The worker before this one may have stored the picture and died before it could say so.
+    const image =
+      (number > 1 ? await images.head(job.imageId).catch(() => undefined) : undefined) ??
+      (await makePicture({
+        job,
+        target,
+        images,
+        ttlSeconds,
+        signal: abort.signal,
+        onProgress(now) {
+          step = now
+          progress.ask()
+        },
+        requestId,
+      }))
+    progress.stop()
+    const sample = {
+      work: job.request,
+      waitMs: (job.startedAt ?? startedAt) - job.createdAt,
+      serviceMs: Date.now() - startedAt,
+    }
+    figures.observe(sample)
+    const { verdict } = await tell('finish', {
+      outcome: JSON.stringify(image),
+      sample: JSON.stringify({ by: server, ...sample, work: workOf(job) }),
+      unitMs: figures.estimate(target.defaults),
+    })
+    if (verdict === 'told') metrics.serviceSeconds.observe({ target: target.name }, sample.serviceMs / 1000)
+    else log.info({ event: 'picture came too late', job: id, run: number, verdict })
+    return 'done'
+  } catch (thrown) {
+    progress.stop()
+    if (abort.signal.reason instanceof HandedBack) {
+      await book.handback({ id, run: number })
+      log.info({ event: 'job handed back', job: id, target: target.name })
+      return 'back'
+    }
+    if (abort.signal.aborted) {
+      await tell('release')
+      return 'done'
+    }
+    const error = toAppError(thrown)
+    log.warn({
+      event: 'generation failed',
+      job: id,
+      code: error.code,
+      message: error.message,
+      err: error.cause,
+    })
+    await tell('fail', { outcome: JSON.stringify(error.toPublic()) })
+    return 'done'
+  }
+}
+
+/** What decides how long a generation takes: other servers need no more of the request. */
+function workOf({ request: { width, height, num_inference_steps } }: Job) {
+  return { width, height, num_inference_steps }
+}
