@@ -13,8 +13,7 @@ import type { ImageStore } from './images/image.ts'
 import { createLinks } from './images/links.ts'
 import { createMemoryImages } from './images/memory.ts'
 import { scheduleSweep } from './images/sweep.ts'
-import type { Jobs, JobsOptions } from './jobs/job.ts'
-import { createMemoryJobs } from './jobs/memory/jobs.ts'
+import { openJobs } from './jobs/open.ts'
 import { createTargets, type Target } from './runtimes/targets.ts'
 import type { Logger } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
@@ -69,15 +68,18 @@ export async function createParts({
     publicUrl: () => publicUrl,
     keys: () => settings.urlKey?.read().split(',') ?? [randomKey],
   })
-  const jobs = await openJobs(config, {
-    targets,
-    images,
-    deadlineMs: config.jobDeadlineMs,
-    orphanGraceMs: config.orphanGraceMs,
-    ttlSeconds: settings.ttlSeconds,
-    log,
-    metrics,
-  })
+  const jobs = await openJobs(
+    { ...config.jobs, url: config.valkeyUrl },
+    {
+      targets,
+      images,
+      deadlineMs: config.jobDeadlineMs,
+      orphanGraceMs: config.orphanGraceMs,
+      ttlSeconds: settings.ttlSeconds,
+      log,
+      metrics,
+    },
+  )
   const answer = { jobs, images, links, inlineMaxBytes: settings.inlineMaxBytes, waitBudgetMs }
   const data = openData(config, log)
   const toolCaller = createToolCaller({
@@ -193,14 +195,6 @@ function warmUp(targets: readonly Target[], log: Logger): void {
     runtime.warmUp?.().catch(({ message }: Error) => {
       log.warn({ event: 'dependency', name: `runtime:${name}`, ok: false, message })
     })
-}
-
-/** The job backend that the configuration names. */
-async function openJobs({ jobs, valkeyUrl }: Config, options: JobsOptions): Promise<Jobs> {
-  const { backend, lockMs, maxReruns } = jobs
-  if (backend === 'memory' || !valkeyUrl) return createMemoryJobs(options)
-  const { createValkeyJobs } = await import('./jobs/valkey/jobs.ts')
-  return await createValkeyJobs({ ...options, url: valkeyUrl, lockMs, maxReruns })
 }
 
 /** The means of authentication in words, for the log. */
