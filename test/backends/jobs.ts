@@ -2,21 +2,20 @@
 import { describe } from 'vitest'
 import { admission, prediction, submitting } from './jobs/admission.ts'
 import { cancelling, deadlines, draining, handles } from './jobs/ends.ts'
-import { leaving, orphans } from './jobs/leaving.ts'
+import { abandonment, adoption, leaving } from './jobs/leaving.ts'
 import { joins, retries } from './jobs/once.ts'
 import { fairness, withdrawal } from './jobs/order.ts'
 import { runs } from './jobs/runs.ts'
-import { createJobsSuite, type MakeJobs } from './jobs/suite.ts'
+import type { MakeJobs } from './jobs/suite.ts'
 
 const GROUPS = [
   ...[submitting, admission, prediction, fairness, withdrawal, runs, retries, joins],
-  ...[orphans, leaving, cancelling, handles, deadlines, draining],
+  ...[adoption, abandonment, leaving, cancelling, handles, deadlines, draining],
 ]
 
 /** Runs the suite against the backend that `make` makes. */
 export function jobsContract(name: string, make: MakeJobs): void {
   describe(name, () => {
-    const suite = createJobsSuite(make)
-    for (const group of GROUPS) group(suite)
+    for (const group of GROUPS) group(make)
   })
 }

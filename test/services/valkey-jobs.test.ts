@@ -19,7 +19,7 @@ describe.skipIf(findValkeyServer() === undefined)('on Valkey', () => {
 
   jobsContract('jobs in Valkey', async (parts) => {
     const url = fixedSecret(valkey.url)
-    const jobs = await createValkeyJobs({ ...parts, url, lockMs: 2000, maxReruns: 3, prefix: randomUUID() })
+    const jobs = await createValkeyJobs({ ...parts, url, lockMs: 10_000, maxReruns: 3, prefix: randomUUID() })
     return { jobs, close: () => jobs.close() }
   })
 })

@@ -3,45 +3,32 @@ import { describe, expect, test } from 'vitest'
 import { ANONYMOUS } from '../../../src/auth/caller.ts'
 import type { Waiter } from '../../../src/jobs/job.ts'
 import { eventually } from '../../support/eventually.ts'
-import { ALICE, BOB, GRACE_MS, type JobsSuite } from './suite.ts'
+import { ALICE, BOB, createJobsSuite, type MakeJobs } from './suite.ts'
 
-export function orphans(suite: JobsSuite): void {
-  const { submit, lane, run, end, state, addsUp } = suite
-  describe('an orphan', () => {
-    test('the last waiter makes an orphan: after the grace it is cancelled, in the runtime too', async () => {
-      const waiter = await submit()
-      const { signal } = await run(0)
-      await waiter.leave()
-      expect(signal.aborted).toBe(false)
-      await state(waiter, 'cancelled')
-      expect(signal.aborted).toBe(true)
-      await eventually(() => expect(lane()).toMatchObject({ running: 0, releasing: 0 }))
-      addsUp()
-    })
+/** A grace that passes within a test, and one that is not over before the test goes on, on a slow machine too. */
+const SHORT_MS = 300
+const MIDDLE_MS = 1500
+/** Longer than a short grace and the pause until a backend looks for orphans; milliseconds. */
+const PAST_SHORT_MS = SHORT_MS + 700
 
-    test('within the grace an identical request adopts it, seed or not, and gets the same picture', async () => {
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
+
+export function adoption(make: MakeJobs): void {
+  describe('within the grace', () => {
+    const suite = createJobsSuite(make)
+    const { submit, run, end } = suite
+
+    test('an identical request adopts the orphan, seed or not, and gets the same picture', async () => {
       const waiter = await submit()
       const { finish, signal } = await run(0)
       await waiter.leave()
       const adopter = await submit()
       expect(adopter).toMatchObject({ joined: true, job: { id: waiter.job.id } })
-      await new Promise((resolve) => setTimeout(resolve, GRACE_MS * 1.5))
       expect(signal.aborted).toBe(false)
       expect((await suite.jobs.get(waiter.job.id, ALICE)).state).toBe('running')
       finish()
       expect((await end(adopter)).state).toBe('succeeded')
       expect(suite.runtime.runs).toHaveLength(1)
-    })
-
-    test('each time a job becomes an orphan its grace begins anew', async () => {
-      const waiter = await submit()
-      await run(0)
-      await waiter.leave()
-      await new Promise((resolve) => setTimeout(resolve, GRACE_MS * 0.6))
-      const adopter = await submit()
-      await adopter.leave()
-      await new Promise((resolve) => setTimeout(resolve, GRACE_MS * 0.6))
-      expect((await submit()).job.id).toBe(waiter.job.id)
     })
 
     test('a key that came with the adoption finds the job from then on', async () => {
@@ -65,22 +52,25 @@ export function orphans(suite: JobsSuite): void {
       const { signal } = await run(0)
       await waiter.leave()
       expect((await submit(ANONYMOUS)).job.id).not.toBe(waiter.job.id)
-      await eventually(() => expect(signal.aborted).toBe(true), GRACE_MS / 2)
+      // The grace of everybody else is much longer than what this waits for.
+      await eventually(() => expect(signal.aborted).toBe(true))
     })
   })
 }
 
-export function leaving(suite: JobsSuite): void {
-  const { submit, run, end, state } = suite
-  describe('leaving', () => {
-    test('one of two waiters leaves the other’s picture alone', async () => {
-      const [a, b] = [await submit(ALICE, { seed: 1 }), await submit(ALICE, { seed: 1 })]
-      const { finish } = await run(0)
-      await a.leave()
-      await a.leave()
-      await new Promise((resolve) => setTimeout(resolve, GRACE_MS * 1.5))
-      finish()
-      expect((await end(b)).state).toBe('succeeded')
+export function abandonment(make: MakeJobs): void {
+  describe('after the grace', () => {
+    const suite = createJobsSuite(make, { graceMs: SHORT_MS })
+    const { submit, lane, run, end, state, addsUp } = suite
+
+    test('an orphan is cancelled, in the runtime too', async () => {
+      const waiter = await submit()
+      const { signal } = await run(0)
+      await waiter.leave()
+      await state(waiter, 'cancelled')
+      expect(signal.aborted).toBe(true)
+      await eventually(() => expect(lane()).toMatchObject({ running: 0, releasing: 0 }))
+      addsUp()
     })
 
     test('a queued orphan never reaches the runtime', async () => {
@@ -92,6 +82,33 @@ export function leaving(suite: JobsSuite): void {
       await end(waiters[0] as Waiter)
       expect(suite.runtime.runs).toHaveLength(2)
     })
+  })
+
+  describe('a grace of its own', () => {
+    const suite = createJobsSuite(make, { graceMs: MIDDLE_MS })
+    const { submit, run, end } = suite
+
+    test('an orphan that was adopted outlives its grace', async () => {
+      const waiter = await submit()
+      const { finish, signal } = await run(0)
+      await waiter.leave()
+      const adopter = await submit()
+      await sleep(MIDDLE_MS + PAST_SHORT_MS)
+      expect(signal.aborted).toBe(false)
+      finish()
+      expect((await end(adopter)).state).toBe('succeeded')
+    })
+
+    test('each time a job becomes an orphan its grace begins anew', async () => {
+      const waiter = await submit()
+      await run(0)
+      await waiter.leave()
+      await sleep(MIDDLE_MS * 0.6)
+      const adopter = await submit()
+      await adopter.leave()
+      await sleep(MIDDLE_MS * 0.6)
+      expect((await submit()).job.id).toBe(waiter.job.id)
+    })
 
     test('an orphan whose turn comes within the grace runs, and is still cancelled at its end', async () => {
       const waiters: Waiter[] = []
@@ -102,13 +119,41 @@ export function leaving(suite: JobsSuite): void {
       await eventually(() => expect(signal.aborted).toBe(true))
       expect((await suite.jobs.get(waiters[2]?.job.id as string, ALICE)).state).toBe('cancelled')
     })
+  })
+}
+
+export function leaving(make: MakeJobs): void {
+  describe('leaving', () => {
+    const suite = createJobsSuite(make, { graceMs: SHORT_MS })
+    const { submit, run, end, state } = suite
+
+    test('one of two waiters leaves the other’s picture alone', async () => {
+      const [a, b] = [await submit(ALICE, { seed: 1 }), await submit(ALICE, { seed: 1 })]
+      const { finish } = await run(0)
+      await a.leave()
+      await a.leave()
+      await sleep(PAST_SHORT_MS)
+      finish()
+      expect((await end(b)).state).toBe('succeeded')
+    })
 
     test('a job whose handle was given out goes on without anybody', async () => {
       const waiter = await submit()
       await waiter.detach()
       await waiter.leave()
-      await new Promise((resolve) => setTimeout(resolve, GRACE_MS * 1.5))
+      await sleep(PAST_SHORT_MS)
       ;(await run(0)).finish()
+      await state(waiter, 'succeeded')
+    })
+
+    test('so it does when the handle was given out because the server stops', async () => {
+      const waiter = await submit()
+      const drained = suite.jobs.drain({ timeoutMs: 60_000 })
+      await waiter.detach()
+      await waiter.leave()
+      await sleep(PAST_SHORT_MS)
+      ;(await run(0)).finish()
+      await drained
       await state(waiter, 'succeeded')
     })
 
@@ -122,7 +167,7 @@ export function leaving(suite: JobsSuite): void {
       })()
       abort.abort()
       await watching
-      await new Promise((resolve) => setTimeout(resolve, GRACE_MS * 1.5))
+      await sleep(PAST_SHORT_MS)
       expect((await suite.jobs.get(waiter.job.id, ALICE)).state).toBe('running')
     })
   })

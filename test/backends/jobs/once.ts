@@ -1,11 +1,12 @@
 /** Retries and identical requests: one picture. */
 import { describe, expect, test } from 'vitest'
 import { AppError } from '../../../src/errors.ts'
-import { ALICE, BOB, CAROL, type JobsSuite } from './suite.ts'
+import { ALICE, BOB, CAROL, createJobsSuite, type MakeJobs } from './suite.ts'
 
-export function retries(suite: JobsSuite): void {
-  const { submit, run, end } = suite
+export function retries(make: MakeJobs): void {
   describe('a retry', () => {
+    const suite = createJobsSuite(make)
+    const { submit, run, end } = suite
     test('the same key 50 times in parallel is one picture and 50 equal answers', async () => {
       const waiters = await Promise.all(
         Array.from({ length: 50 }, () => submit(ALICE, {}, { idempotencyKey: 'retry-1' })),
@@ -46,9 +47,10 @@ export function retries(suite: JobsSuite): void {
   })
 }
 
-export function joins(suite: JobsSuite): void {
-  const { submit, lane, run, state } = suite
+export function joins(make: MakeJobs): void {
   describe('joining', () => {
+    const suite = createJobsSuite(make)
+    const { submit, lane, run, state } = suite
     test('another request under the same key is a conflict', async () => {
       await submit(ALICE, {}, { idempotencyKey: 'k' })
       await expect(submit(ALICE, { width: 64 }, { idempotencyKey: 'k' })).rejects.toMatchObject({
@@ -70,10 +72,9 @@ export function joins(suite: JobsSuite): void {
       const first = await submit(
         ALICE,
         {},
-        { idempotencyKey: 'k', ...(how === 'expired' ? { deadlineMs: 50 } : {}) },
+        { idempotencyKey: 'k', deadlineMs: how === 'expired' ? 50 : undefined },
       )
-      const { fail } = await run(0)
-      if (how === 'failed') fail(new AppError('runtime_failed', 'x'))
+      if (how === 'failed') (await run(0)).fail(new AppError('runtime_failed', 'x'))
       if (how === 'cancelled') await suite.jobs.cancel(first.job.id, ALICE)
       await state(first, how)
       expect((await submit(ALICE, {}, { idempotencyKey: 'k' })).job.id).not.toBe(first.job.id)
@@ -96,10 +97,11 @@ export function joins(suite: JobsSuite): void {
     })
 
     test('whoever joins may allow more time, never less', async () => {
-      const first = await submit(ALICE, { seed: 1 }, { deadlineMs: 200 })
-      await submit(ALICE, { seed: 1 }, { deadlineMs: 10_000 })
+      const first = await submit(ALICE, { seed: 1 }, { deadlineMs: 1500 })
+      await submit(ALICE, { seed: 1 }, { deadlineMs: 60_000 })
       await submit(ALICE, { seed: 1 }, { deadlineMs: 50 })
-      await new Promise((resolve) => setTimeout(resolve, 350))
+      // Past both shorter deadlines, and the pause until a backend looks for them.
+      await new Promise((resolve) => setTimeout(resolve, 1500 + 700))
       expect((await suite.jobs.get(first.job.id, ALICE)).state).toBe('running')
     })
   })

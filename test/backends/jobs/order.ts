@@ -2,11 +2,12 @@
 import { describe, expect, test } from 'vitest'
 import type { SubmitOptions, Waiter } from '../../../src/jobs/job.ts'
 import { eventually } from '../../support/eventually.ts'
-import { ALICE, BOB, type JobsSuite, SIZES } from './suite.ts'
+import { ALICE, BOB, createJobsSuite, type MakeJobs, SIZES } from './suite.ts'
 
-export function fairness(suite: JobsSuite): void {
-  const { submit, lane, run } = suite
+export function fairness(make: MakeJobs): void {
   describe('fairness', () => {
+    const suite = createJobsSuite(make)
+    const { submit, lane, run } = suite
     const inTurn = async (waiters: readonly Waiter[]) => {
       const order: string[] = []
       for (let index = 0; index < waiters.length; index += 1) {
@@ -47,9 +48,10 @@ export function fairness(suite: JobsSuite): void {
   })
 }
 
-export function withdrawal(suite: JobsSuite): void {
-  const { submit, lane, run, state } = suite
+export function withdrawal(make: MakeJobs): void {
   describe('what does not run costs its caller nothing', () => {
+    const suite = createJobsSuite(make, { graceMs: 300 })
+    const { submit, lane, run, state } = suite
     const ask = (prompt: string, options?: SubmitOptions) =>
       submit({ id: prompt[0] as string }, { model: 'single', prompt }, options)
     const askAll = async (prompts: string, options?: SubmitOptions) => {

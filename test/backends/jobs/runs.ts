@@ -3,11 +3,12 @@ import { describe, expect, test } from 'vitest'
 import { AppError } from '../../../src/errors.ts'
 import type { Job, Waiter } from '../../../src/jobs/job.ts'
 import { eventually } from '../../support/eventually.ts'
-import { ALICE, type JobsSuite } from './suite.ts'
+import { ALICE, createJobsSuite, type MakeJobs } from './suite.ts'
 
-export function runs(suite: JobsSuite): void {
-  const { submit, lane, run, end, state, addsUp } = suite
+export function runs(make: MakeJobs): void {
   describe('a run', () => {
+    const suite = createJobsSuite(make)
+    const { submit, lane, run, end, state, addsUp } = suite
     test('reports its steps, stores the picture under the id of the job, and frees the slot', async () => {
       const waiter = await submit(ALICE, { seed: 5 })
       const seen: Job[] = []
