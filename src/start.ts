@@ -1,5 +1,7 @@
 /** What every entry does first: answer --help, read the configuration, or say what is wrong with it. */
-import { type Config, ConfigError, configHelp, loadConfig } from './config.ts'
+import { type Config, loadConfig } from './config/config.ts'
+import { configHelp } from './config/help.ts'
+import { ConfigError } from './config/problem.ts'
 
 /** Exit status for a configuration that cannot work (BSD's EX_CONFIG is not used: 2 is what shells know). */
 const EXIT_CONFIG = 2

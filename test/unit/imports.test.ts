@@ -8,7 +8,7 @@ import { ROOT } from '../support/process.ts'
 
 const FORBIDDEN = [
   ['src/errors.ts', './jobs/job.ts'],
-  ['src/auth/caller.ts', '../config.ts'],
+  ['src/auth/caller.ts', '../config/config.ts'],
   ['src/telemetry/log.ts', '../images/image.ts'],
   ['src/valkey/connection.ts', '../jobs/job.ts'],
   ['src/images/memory.ts', '../runtimes/runtime.ts'],
