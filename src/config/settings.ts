@@ -26,32 +26,34 @@ const GIB = 2 ** 30
 export const SETTINGS = {
   HOST: setting(
     text('an address or a name', /^[A-Za-z0-9.:_-]+$/),
-    'Address to listen on. Anything but loopback needs authentication, or AUTH=none.',
+    'Address to listen on. Any address but loopback needs authentication or AUTH=none.',
     { default: '127.0.0.1' },
   ),
-  PORT: setting(wholeNumber(0, 65_535), 'Port to listen on; 0 takes a free one.', { default: '8080' }),
+  PORT: setting(wholeNumber(0, 65_535), 'Port to listen on. 0 takes a free one.', { default: '8080' }),
   METRICS_PORT: setting(
     wholeNumber(0, 65_535),
-    'A port of its own for /metrics; absent: on PORT. 0 takes a free one.',
+    'Separate port for /metrics. Without it /metrics is on PORT. 0 takes a free one.',
   ),
   PUBLIC_URL: setting(
     httpUrl,
-    'Where clients reach this server, a path prefix included: the only source of absolute links. ' +
-      'Absent: http://HOST:PORT on loopback, else links are paths.',
+    'The URL at which clients reach this server, with its path prefix. Absolute links are made from ' +
+      'it alone. Without it they start with http://HOST:PORT on loopback; elsewhere links are paths.',
   ),
   ALLOWED_HOSTS: setting(
     list('host names, separated by commas', /^[a-z0-9._[\]:-]+$/),
-    "Further Host headers to accept. On loopback: besides loopback's names and PUBLIC_URL's host. " +
-      'Elsewhere: absent means any.',
+    'Host names to accept, besides the loopback names and the host of PUBLIC_URL. Without it a ' +
+      'server that does not listen on loopback accepts every Host header.',
   ),
   ALLOWED_ORIGINS: setting(
     list('origins (https://app.example.com), separated by commas', /^https?:\/\/[a-z0-9.:[\]-]+$/),
-    "Browser origins to accept besides PUBLIC_URL's, and loopback's where the server listens on loopback.",
+    'Browser origins to accept, in addition to the one of PUBLIC_URL. A server on loopback also ' +
+      'accepts loopback origins.',
   ),
   AUTH: setting(
     choice('auto', 'none'),
-    'auto: a bearer token is demanded when MCP_AUTH_TOKEN, AUTH_TOKENS or AUTH_JWT_… is set, and a server that others can ' +
-      'reach refuses to start without one of them. none: whoever reaches the port may use it.',
+    'auto: clients need a bearer token if MCP_AUTH_TOKEN, AUTH_TOKENS or AUTH_JWT_… is set; a server ' +
+      'that others can reach does not start without one of them. none: everyone who can reach the port ' +
+      'may use the server.',
     { default: 'auto' },
   ),
   MCP_AUTH_TOKEN: setting(
@@ -64,34 +66,36 @@ export const SETTINGS = {
   }),
   AUTH_JWT_JWKS_URL: setting(
     httpUrl,
-    'Where the issuer of JWT access tokens publishes its keys. Excludes AUTH_JWT_SECRET.',
+    'URL of the keys (JWKS) of the issuer of JWT access tokens. Cannot be combined with ' +
+      'AUTH_JWT_SECRET.',
   ),
   AUTH_JWT_SECRET: setting(
     text(
       'one or two secrets of at least 32 characters, separated by a comma',
       /^[^\s,]{32,512}(,[^\s,]{32,512})?$/,
     ),
-    'The secret that JWT access tokens are signed with; for rotation write "new,old".',
+    'The secret that signs JWT access tokens. To rotate it, write "new,old".',
     { secret: true },
   ),
   AUTH_JWT_ISSUER: setting(
     text('the exact text of the claim "iss"', /^[\x21-\x7b\x7d\x7e]{1,500}$/),
-    'Who issues JWT access tokens. Needed with AUTH_JWT_JWKS_URL and AUTH_JWT_SECRET.',
+    'The issuer of the JWT access tokens. Required with AUTH_JWT_JWKS_URL and AUTH_JWT_SECRET.',
   ),
   AUTH_JWT_AUDIENCE: setting(
     text('the exact text of one "aud"', /^[\x21-\x7e]{1,500}$/),
-    'Whom JWT access tokens must be meant for; for MCP hosts PUBLIC_URL and "/mcp". ' +
-      'Needed with AUTH_JWT_JWKS_URL and AUTH_JWT_SECRET.',
+    'The audience that JWT access tokens must name. For MCP hosts: PUBLIC_URL followed by "/mcp". ' +
+      'Required with AUTH_JWT_JWKS_URL and AUTH_JWT_SECRET.',
   ),
   AUTH_JWT_ALGORITHMS: setting(
     listOf(...ASYMMETRIC, ...SYMMETRIC),
-    'Signatures that are accepted. Absent: HS256 with AUTH_JWT_SECRET, else all that have a public key; ' +
-      'the HS ones only with AUTH_JWT_SECRET, the others only without.',
+    'Accepted signature algorithms. Default: HS256 with AUTH_JWT_SECRET, otherwise all algorithms ' +
+      'with a public key. HS algorithms need AUTH_JWT_SECRET; the others cannot be combined with it.',
   ),
   RATE_LIMIT_PER_MINUTE: setting(
     wholeNumber(0, 10_000_000),
-    'Requests and messages that one caller may send per minute to one replica, as many of them at once; 0: any. ' +
-      "Without authentication, and for failed ones, per network of the connection's peer.",
+    'Requests and messages per caller, minute and replica; also the largest burst. 0 turns the limit ' +
+      'off. Without authentication, and for failed authentication, the limit is per network of the ' +
+      "connection's peer.",
     { default: '600' },
   ),
   MAX_BODY_BYTES: setting(wholeNumber(1024, 2 ** 26), 'Largest request body, in bytes.', {
@@ -99,43 +103,46 @@ export const SETTINGS = {
   }),
   WS_PING_MS: setting(
     wholeNumber(1000, DAY_S * 1000),
-    'How often a WebSocket is pinged, in milliseconds; a peer that has not answered by the next one is dropped.',
+    'Time between two pings of a WebSocket, in milliseconds. A peer that has not answered by the ' +
+      'next ping is disconnected.',
     { default: '30000' },
   ),
   WS_IDLE_MS: setting(
     wholeNumber(1000, DAY_S * 1000),
-    'A WebSocket without a message or a call for this long is closed (1001), in milliseconds.',
+    'A WebSocket without messages and calls for this long is closed (code 1001), in milliseconds.',
     { default: '1800000' },
   ),
   WS_MAX_MESSAGE_BYTES: setting(
     wholeNumber(1024, 2 ** 26),
-    'Largest message over a WebSocket, in bytes; a larger one closes it (1009).',
+    'Largest WebSocket message, in bytes. A larger one closes the connection (code 1009).',
     { default: '65536' },
   ),
-  WS_MAX_CALLS: setting(wholeNumber(1, 10_000), 'Calls in flight per WebSocket.', { default: '16' }),
+  WS_MAX_CALLS: setting(wholeNumber(1, 10_000), 'Concurrent calls per WebSocket.', { default: '16' }),
   WS_MAX_BUFFERED_BYTES: setting(
     wholeNumber(65_536, 2 ** 30),
-    'What one WebSocket that reads slowly can make the server hold, in bytes; beyond it is closed (1013).',
+    'Most data that the server holds for a WebSocket that reads slowly, in bytes. Beyond it the ' +
+      'connection is closed (code 1013).',
     { default: '16777216' },
   ),
   LOG_LEVEL: setting(
     choice('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'),
-    'How much is logged (JSON lines). Prompts appear at debug only.',
+    'How much is logged, as JSON lines. Prompts appear only at debug.',
     { default: 'info' },
   ),
   NODE_ENV: setting(
     text('a name', /^[A-Za-z0-9_-]{1,40}$/),
-    'Read by libraries; the server itself behaves the same under every value.',
+    'For libraries. The server itself behaves the same for every value.',
   ),
 
   RUNTIMES: setting(
     text('a JSON array of targets, see "Targets" below'),
-    'The targets; the first one is the default. Excludes DIFFUSERS_RUNTIME_URL.',
+    'The targets. The first one is the default. Cannot be combined with DIFFUSERS_RUNTIME_URL.',
   ),
-  RUNTIMES_FILE: setting(text('a path'), 'A file that holds RUNTIMES; read once, at start.'),
+  RUNTIMES_FILE: setting(text('a path'), 'A file with the value of RUNTIMES, read once at startup.'),
   DIFFUSERS_RUNTIME_URL: setting(
     httpUrl,
-    'One KServe diffusion runtime, without RUNTIMES. With neither the server draws with a small model of its own.',
+    'One KServe diffusion runtime, instead of RUNTIMES. With neither of them the server uses its own ' +
+      'small model.',
   ),
   DIFFUSERS_MODEL_ID: setting(
     text('a model name', /^[^\0/?#]{1,200}$/),
@@ -146,15 +153,15 @@ export const SETTINGS = {
   ),
   DIFFUSERS_RUNTIME_SERVICE: setting(
     text('a Service name', /^[a-z0-9.-]{1,253}$/),
-    "The runtime's Kubernetes Service: names the target, shown in diagnostics.",
+    "The runtime's Kubernetes Service. It becomes the target's name and appears in diagnostics.",
   ),
   DIFFUSERS_RUNTIME_NAMESPACE: setting(
     text('a namespace', /^[a-z0-9-]{1,63}$/),
-    "The runtime's Kubernetes namespace, shown in diagnostics.",
+    "The runtime's Kubernetes namespace, for diagnostics.",
   ),
   DIFFUSERS_RUNTIME_CONCURRENCY: setting(
     wholeNumber(1, 1000),
-    'Generations at once on that runtime: its replicas x slots per replica.',
+    'Concurrent generations on that runtime: its replicas times the slots per replica.',
     { default: '1' },
   ),
   DIFFUSERS_RUNTIME_QUEUE: setting(wholeNumber(0, 100_000), 'Generations that may wait for that runtime.', {
@@ -163,74 +170,78 @@ export const SETTINGS = {
 
   RUNTIME_WAIT_MS: setting(
     wholeNumber(1000, 60 * MINUTE_MS),
-    'How long main.wait.ts, which the chart runs before the server, waits for all targets together, in milliseconds.',
+    'How long main.wait.ts waits for all targets together, in milliseconds. The chart runs it before ' +
+      'the server.',
     { default: '300000' },
   ),
   WAIT_BUDGET_MS: setting(
     wholeNumber(0, 60 * MINUTE_MS),
-    'How long one call waits for its picture before it gets a handle, in milliseconds. Big hosts cut calls at 45 s.',
+    'How long one call waits for its picture, in milliseconds. After that the caller gets a handle. ' +
+      'Some MCP hosts abort calls after 45 s.',
     { default: '40000' },
   ),
   JOB_DEADLINE_MS: setting(
     wholeNumber(1000, 24 * 60 * MINUTE_MS),
-    'When a picture stops being worth making, in milliseconds after it was asked for.',
+    'Default deadline of a job, in milliseconds after the request. After it the picture is no longer ' +
+      'worth making.',
     { default: '900000' },
   ),
   ORPHAN_GRACE_MS: setting(
     wholeNumber(0, 10 * MINUTE_MS),
-    'How long a generation whose caller left goes on, so that a retry can take it over, in milliseconds. ' +
-      'Without authentication it ends at once.',
+    'How long a generation continues after its caller has disconnected, in milliseconds, so that a ' +
+      'retry can take it over. Without authentication it stops at once.',
     { default: '10000' },
   ),
   DRAIN_DELAY_MS: setting(
     wholeNumber(0, 10 * MINUTE_MS),
-    'Pause between SIGTERM and refusing new work, so that load balancers notice, in milliseconds.',
+    'Pause between SIGTERM and refusing new work, in milliseconds, so that load balancers can notice.',
     { default: '0' },
   ),
   DRAIN_MS: setting(
     wholeNumber(0, 60 * MINUTE_MS),
-    'How long a stopping server finishes what it accepted, in milliseconds.',
+    'How long a stopping server may take to finish accepted work, in milliseconds.',
     { default: '60000' },
   ),
 
   JOBS_BACKEND: setting(
     choice('memory', 'valkey'),
-    'Where jobs are kept. memory: they live while the process lives. valkey: any number of servers behave as one, and ' +
-      'accepted jobs survive the death of any of them.',
+    'Where jobs are kept. memory: they are lost when the process ends. valkey: any number of servers ' +
+      'work as one, and accepted jobs survive the death of any server.',
     { default: 'memory' },
   ),
   VALKEY_URL: setting(
     valkeyUrl,
-    'The Valkey or Redis server of jobs and pictures. It needs appendonly yes and maxmemory-policy noeviction.',
+    'The Valkey or Redis server for jobs and pictures. It needs appendonly yes and maxmemory-policy ' +
+      'noeviction.',
     { secret: true },
   ),
   JOB_LOCK_MS: setting(
     wholeNumber(1000, 10 * MINUTE_MS),
-    'A generation whose server was silent for this long is begun again by another one, within twice this time, in ' +
-      'milliseconds (valkey).',
+    'A server that is silent for this long, in milliseconds, loses its generations. Another server ' +
+      'restarts them within twice this time (valkey).',
     { default: '6000' },
   ),
   JOB_MAX_RERUNS: setting(
     wholeNumber(0, 1_000_000),
-    'How often a generation is begun again after its server died, before the job fails (valkey).',
+    'How often a generation is restarted after its server died, before the job fails (valkey).',
     { default: '3' },
   ),
 
   IMAGES_BACKEND: setting(
     choice('memory', 'filesystem', 's3', 'valkey'),
-    'Where finished pictures are kept. memory: gone with the process. s3: shared by all replicas. valkey: the same, for ' +
-      'small clusters.',
+    'Where finished pictures are kept. memory: they are lost when the process ends. filesystem: in a ' +
+      'folder. s3: shared by all servers. valkey: shared by all servers, for small clusters.',
     { default: 'memory' },
   ),
   IMAGES_DIR: setting(text('a path'), 'Folder of the filesystem backend.', { default: '.images' }),
-  IMAGES_S3_ENDPOINT: setting(httpUrl, 'An S3-compatible store, addressed path-style (s3).'),
+  IMAGES_S3_ENDPOINT: setting(httpUrl, 'An S3-compatible store with path-style addressing (s3).'),
   IMAGES_S3_BUCKET: setting(
     text('a bucket name', /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/),
-    'The bucket for pictures; it must exist (s3).',
+    'The bucket for pictures. It must exist (s3).',
   ),
   IMAGES_S3_REGION: setting(
     text('a region', /^[a-z0-9-]{1,40}$/),
-    'The region that requests are signed for (s3).',
+    'The region for which requests are signed (s3).',
     {
       default: 'us-east-1',
     },
@@ -240,7 +251,7 @@ export const SETTINGS = {
       'a path without slashes at its ends',
       /^(?!.*(^|\/)\.\.?(\/|$))[A-Za-z0-9_.-]+(\/[A-Za-z0-9_.-]+)*$/,
     ),
-    'Where in the bucket the pictures lie (s3).',
+    'The path of the pictures in the bucket (s3).',
   ),
   IMAGES_S3_ACCESS_KEY: setting(text('an access key', /^\S{1,256}$/), 'The access key (s3).', {
     secret: true,
@@ -250,13 +261,13 @@ export const SETTINGS = {
   }),
   IMAGES_MAX_BYTES: setting(
     wholeNumber(2 ** 20, 1024 * GIB),
-    'Bound of the store in bytes; the oldest pictures go first (memory, filesystem).',
+    'Size limit of the store, in bytes. The oldest pictures are removed first (memory, filesystem).',
     { default: String(GIB / 4) },
   ),
   IMAGES_VALKEY_MAX_BYTES: setting(
     wholeNumber(2 ** 20, 1024 * GIB),
-    'Bound of the pictures in bytes; the oldest go first. The maxmemory of the server has to be a quarter larger, and ' +
-      '64 MiB for jobs (valkey).',
+    "Size limit of the pictures, in bytes. The oldest are removed first. The server's maxmemory must " +
+      'be at least this, plus a quarter of it, plus 64 MiB for jobs (valkey).',
     { default: String(GIB / 4) },
   ),
   IMAGE_TTL_SECONDS: setting(wholeNumber(1, 30 * DAY_S), 'How long a picture is kept, in seconds.', {
@@ -267,22 +278,26 @@ export const SETTINGS = {
       'one or two keys of at least 32 characters, separated by a comma',
       /^[^\s,]{32,512}(,[^\s,]{32,512})?$/,
     ),
-    'Signs links to pictures; for rotation write "new,old". Absent: a random key, so links end with the process.',
+    'The key that signs links to pictures. To rotate it, write "new,old". Without it the server uses ' +
+      'a random key, and links stop working when the process ends.',
     { secret: true },
   ),
   INLINE_IMAGE_MAX_BYTES: setting(
     wholeNumber(0, 2 ** 26),
-    'Larger pictures are shown to MCP clients as a WebP preview and a link, in bytes. Hosts allow results of 1 MB.',
+    'Largest picture that MCP clients get inline, in bytes. For a larger one they get a WebP preview ' +
+      'and a link. Hosts allow results of 1 MB.',
     { default: '716800' },
   ),
 
   TRINO_URL: setting(
     httpUrl,
-    'A Trino cluster to query directly, by the address that it knows itself by. Absent: no such tools, or through XDP only.',
+    'A Trino cluster to query directly, by the address that Trino itself uses. Without it the Trino ' +
+      'tools work only through XDP, if that is configured.',
   ),
   TRINO_USER: setting(
     text('a user name', /^[\x21-\x7e]{1,200}$/),
-    "Trino's name for this server; give it read-only rights (docs/trino.md). Needed with TRINO_URL, unless TRINO_JWT says it.",
+    'The Trino user of this server. Give it read-only rights (docs/trino.md). Required with ' +
+      'TRINO_URL unless TRINO_JWT names the user.',
   ),
   TRINO_PASSWORD: setting(text('a password', /^[^\0\r\n]{1,1000}$/), "That user's password (https only).", {
     secret: true,
@@ -294,30 +309,33 @@ export const SETTINGS = {
   ),
   TRINO_CA_FILE: setting(
     text('a path'),
-    "Certificates (PEM) to trust for TRINO_URL instead of the engine's own.",
+    'Certificates (PEM) to trust for TRINO_URL, instead of those of the JavaScript engine.',
   ),
   TRINO_QUERY_TIMEOUT_MS: setting(
     wholeNumber(100, 60 * MINUTE_MS),
-    'How long a call to a Trino tool may take, directly or through XDP, in milliseconds. Big hosts cut calls at 45 s.',
+    'Timeout of a call to a Trino tool, directly or through XDP, in milliseconds. Some MCP hosts ' +
+      'abort calls after 45 s.',
     { default: '40000' },
   ),
-  TRINO_MAX_ROWS: setting(wholeNumber(1, 100_000), 'Rows that a Trino tool answers at most.', {
+  TRINO_MAX_ROWS: setting(wholeNumber(1, 100_000), 'Most rows that a Trino tool returns.', {
     default: '1000',
   }),
   TRINO_MAX_BYTES: setting(
     wholeNumber(1024, 2 ** 26),
-    'Bytes of rows, as JSON, that a Trino tool answers at most.',
+    'Most bytes of rows, as JSON, that a Trino tool returns.',
     { default: '262144' },
   ),
   TRINO_ALLOW_WRITES: setting(
     choice('false', 'true'),
-    'false: trino_execute_query runs only what Trino itself says to be reading. true: whatever the user may do in Trino.',
+    'false: trino_execute_query runs only statements that Trino itself classifies as reading. true: ' +
+      'it runs everything that the user may do in Trino.',
     { default: 'false' },
   ),
 
   XDP_BASE_URL: setting(
     httpUrl,
-    "Acceldata XDP's control plane, as https://xdp.example.com/xdp-cp-service/api. Absent: no XDP tools.",
+    "Acceldata XDP's control plane, for example https://xdp.example.com/xdp-cp-service/api. Without " +
+      'it there are no XDP tools.',
   ),
   XDP_ACCESS_KEY: setting(text('an access key', /^[\x21-\x7e]{1,500}$/), 'The access key (XDP).', {
     secret: true,
@@ -327,7 +345,7 @@ export const SETTINGS = {
   }),
   XDP_TIMEOUT_MS: setting(
     wholeNumber(100, 10 * MINUTE_MS),
-    'How long one request to XDP may take, in milliseconds.',
+    'Timeout of one request to XDP, in milliseconds.',
     { default: '30000' },
   ),
 } satisfies Record<string, Setting<unknown>>
