@@ -6,8 +6,9 @@ import { isIPv4, isIPv6 } from 'node:net'
 import type { AuthSettings } from '../auth/authenticate.ts'
 import { fileSecret, fixedSecret, type Secret } from '../auth/secret.ts'
 import type { TargetDefinition } from '../runtimes/targets.ts'
+import type { DataSettings } from '../tools/data-tools.ts'
 import { checkReach, readAuth } from './auth.ts'
-import { readTrino, readXdp, type TrinoSettings, type XdpSettings } from './data.ts'
+import { readTrino, readXdp } from './data.ts'
 import { checkShared, readS3, type S3Settings } from './images.ts'
 import { ConfigError, type ConfigProblem, reason } from './problem.ts'
 import type { Setting } from './setting.ts'
@@ -17,7 +18,7 @@ import { readTargets } from './targets.ts'
 type Environment = Readonly<Record<string, string | undefined>>
 
 /** The checked configuration. */
-export interface Config {
+export interface Config extends DataSettings {
   readonly host: string
   readonly port: number
   readonly metricsPort: number | undefined
@@ -66,15 +67,6 @@ export interface Config {
     /** Present if the backend is s3. */
     readonly s3: S3Settings | undefined
   }
-  /** The limits apply to every Trino tool, with a direct connection or through XDP. */
-  readonly trino: {
-    readonly cluster: TrinoSettings | undefined
-    readonly timeoutMs: number
-    readonly maxRows: number
-    readonly maxBytes: number
-    readonly allowWrites: boolean
-  }
-  readonly xdp: XdpSettings | undefined
 }
 
 /**

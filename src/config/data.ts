@@ -1,25 +1,8 @@
 /** The data sources: Trino and XDP. */
 import { readFileSync } from 'node:fs'
-import type { Secret } from '../auth/secret.ts'
+import type { TrinoSettings, XdpSettings } from '../tools/data-tools.ts'
 import { type ConfigProblem, reason } from './problem.ts'
 import type { Raw, Secrets, SettingName } from './settings.ts'
-
-/** The address of a Trino cluster and the credentials for it. */
-export interface TrinoSettings {
-  readonly url: string
-  readonly user: string | undefined
-  readonly password: Secret | undefined
-  readonly jwt: Secret | undefined
-  readonly caFile: string | undefined
-}
-
-/** The address of XDP's control plane and the credentials for it. */
-export interface XdpSettings {
-  readonly baseUrl: string
-  readonly accessKey: Secret
-  readonly secretKey: Secret
-  readonly timeoutMs: number
-}
 
 /** Reads the cluster of TRINO_URL and reports what is missing, useless or unsafe. */
 export function readTrino(
