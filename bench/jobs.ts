@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { pino } from 'pino'
+import { exitUnprepared, Missing } from '../scripts/missing.ts'
 import { fixedSecret } from '../src/auth/secret.ts'
 import { createMemoryImages } from '../src/images/memory.ts'
 import type { Jobs, JobsOptions } from '../src/jobs/job.ts'
@@ -12,7 +13,7 @@ import { createValkeyJobs } from '../src/jobs/valkey/jobs.ts'
 import type { Runtime } from '../src/runtimes/runtime.ts'
 import { createSimulatedRuntime } from '../src/runtimes/simulated.ts'
 import { createMetrics } from '../src/telemetry/metrics.ts'
-import { startValkey } from '../test/support/valkey.ts'
+import { findValkeyServer, startValkey } from '../test/support/valkey.ts'
 import { cpuSeconds, median } from './measure.ts'
 
 const QUICK = process.argv.includes('--quick')
@@ -21,6 +22,8 @@ const JOBS = QUICK ? 200 : 500
 const AT_ONCE = 8
 const CALLER = { id: 'bench' }
 
+if (findValkeyServer() === undefined)
+  exitUnprepared('jobs on Valkey', new Missing('Put valkey-server or redis-server on the PATH.'))
 const valkey = await startValkey()
 const fsyncAlways = await startValkey({ appendfsync: 'always' })
 

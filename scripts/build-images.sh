@@ -1,11 +1,12 @@
 # shellcheck shell=bash
-# Building the container images without a container engine or an image registry, for scripts that are to test them:
-# source this file from the repository's root. Needs Linux with apt-get, and root (overlay storage, host network).
-# What it builds stays in $XDG_CACHE_HOME/diffusers-mcp/images (else ~/.cache); remove it at will.
+# Builds the container images without a container engine or an image registry, for the scripts that test them. Source
+# this file from the repository's root. It needs Linux with apt-get, and root (overlay storage, host network), and
+# installs buildah, podman, runc, mmdebstrap and curl if they are missing. The images stay in
+# $XDG_CACHE_HOME/diffusers-mcp/images (else ~/.cache); you may remove that folder at any time.
 
 IMAGES=${XDG_CACHE_HOME:-$HOME/.cache}/diffusers-mcp/images
 # The runtime is tested without the 4 GB of CUDA. This script makes the libraries that torch then looks for.
-STUBS=../shared/recipes/runtime/make_cuda_stubs.py
+STUBS=scripts/cuda-stubs.py
 
 STORAGE=(--root "$IMAGES/storage" --runroot "$IMAGES/run" --storage-driver overlay)
 BUILDAH=(nice -n 10 buildah "${STORAGE[@]}")
@@ -18,15 +19,28 @@ work=$(mktemp -d)
 say() { printf '\n=== %s\n' "$*"; }
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
+# Ends the script with success and a line that says why, if this machine cannot build images. `.ci/run` counts the line.
+skip_without_builder() { # skip_without_builder WHAT
+  local why=
+  if [ "$(uname -s)" != Linux ] || ! command -v apt-get > "$work/which"; then
+    why='The images are built on Linux with apt-get.'
+  elif [ "$(id -u)" -ne 0 ]; then
+    why="The images are built by root: overlay storage, and containers on the host's network."
+  fi
+  [ -n "$why" ] || return 0
+  printf 'Skipped: %s. %s\n' "$1" "$why"
+  rm -rf "$work"
+  exit 0
+}
+
 install_tools() {
   local missing=()
   local tool
   for tool in buildah podman runc mmdebstrap curl; do
     command -v "$tool" > "$work/which" || missing+=("$tool")
   done
-  [ "$(id -u)" -eq 0 ] || die "This needs root: overlay storage, and containers on the host's network."
   [ ${#missing[@]} -eq 0 ] && return
-  say "Installing ${missing[*]}"
+  say "Installing ${missing[*]} with apt-get"
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" debian-archive-keyring
 }

@@ -1,4 +1,4 @@
-/** Where builds and downloads are kept between clones, and how they get there whole. */
+/** The cache of builds and downloads, shared by all clones. */
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -7,8 +7,8 @@ import { dirname, join } from 'node:path'
 export const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'diffusers-mcp')
 
 /**
- * Path of a cached file or folder; `make` writes it when it is missing, under a name of its own until it is whole,
- * because two runs may make it at once.
+ * Path of a cached file or folder. If it is missing, `make` writes it to a temporary name, which is renamed when it is
+ * complete, because two runs may make it at once.
  */
 export function cached(name: string, make: (path: string) => void): string {
   const path = join(CACHE, name)

@@ -1,7 +1,7 @@
 /**
- * JSON Schemas for kubeconform, strict: a field that the API does not have is an error. Made from Kubernetes' own
- * OpenAPI document and from the CRDs of what the chart can make, all read from Go modules or test/chart/crds, so that
- * they need no schema server. Rules on several fields at once (CEL) only an API server checks.
+ * Strict JSON Schemas for kubeconform: a field that the API does not have is an error. They are made from Kubernetes'
+ * own OpenAPI document and from the CRDs of the other kinds that the chart renders. Both come from Go modules or
+ * test/chart/crds, so no schema server is needed. Rules on several fields at once (CEL) are left to the API server.
  */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -10,6 +10,8 @@ import { fileURLToPath } from 'node:url'
 import { gunzipSync } from 'node:zlib'
 import { parseAllDocuments } from 'yaml'
 import { cached } from './cache.ts'
+import { Missing } from './missing.ts'
+import { hasGo } from './tools.ts'
 
 export const KUBERNETES = 'v1.36.3'
 const GATEWAY_API = 'v1.6.3'
@@ -18,8 +20,9 @@ const CRDS = fileURLToPath(new URL('../test/chart/crds', import.meta.url))
 
 type Node = { [key: string]: unknown }
 
-/** Folder of a Go module, downloaded if need be. */
+/** Folder of a Go module, downloaded if necessary. @throws Missing without Go. */
 function moduleFolder(module: string): string {
+  if (!hasGo()) throw new Missing('The Kubernetes schemas come from Go modules, which need Go 1.26 or newer.')
   const { stdout, stderr, status } = spawnSync('go', ['mod', 'download', '-json', module], {
     encoding: 'utf8',
     env: { ...process.env, GOFLAGS: '-mod=mod' },

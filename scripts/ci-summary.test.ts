@@ -1,24 +1,40 @@
 import { describe, expect, test } from 'vitest'
-import { countTier } from './ci-summary.ts'
+import { countTier, formatCount } from './ci-summary.ts'
 
-const VITEST = '{"numPassedTests":7,"numFailedTests":2}'
+const VITEST = '{"numPassedTests":7,"numFailedTests":2,"numPendingTests":1}'
 const JUNIT =
   '<?xml version="1.0"?><testsuites name="pytest"><testsuite name="pytest" errors="1" failures="2" skipped="3" tests="10">'
+const SKIPPED = 'Skipped: load tests. k6 needs Go 1.26 or newer.\n'
 
-describe('a tier of .ci/run', () => {
+describe('a suite of .ci/run', () => {
   test.each([
-    ['vitest', { status: 1, report: VITEST }, { passed: 7, failed: 2 }],
-    ['pytest', { status: 1, report: JUNIT }, { passed: 4, failed: 3 }],
-    ['a closing line', { status: 1, report: 'ok\n3 passed, 1 failed\nbye\n' }, { passed: 3, failed: 1 }],
-    ['a log without counts', { status: 0, report: 'all is well\n' }, { passed: 1, failed: 0 }],
-    ['no report, passed', { status: 0, report: undefined }, { passed: 1, failed: 0 }],
-    ['no report, failed', { status: 1, report: undefined }, { passed: 0, failed: 1 }],
+    ['vitest', { status: 1, log: '', report: VITEST }, '7 passed, 2 failed, 1 skipped'],
+    ['pytest', { status: 1, log: '', report: JUNIT }, '4 passed, 3 failed, 3 skipped'],
+    ['a closing line', { status: 1, log: 'ok\n3 passed, 1 failed\nbye\n' }, '3 passed, 1 failed'],
+    ['a log without counts', { status: 0, log: 'all is well\n' }, '1 passed, 0 failed'],
+    ['no counts, failed', { status: 1, log: '' }, '0 passed, 1 failed'],
     [
       'failed after its tests passed',
-      { status: 1, report: '{"numPassedTests":7,"numFailedTests":0}' },
-      { passed: 7, failed: 1 },
+      { status: 1, log: '', report: '{"numPassedTests":7,"numFailedTests":0,"numPendingTests":0}' },
+      '7 passed, 1 failed',
     ],
+    ['skipped as a whole', { status: 0, log: `> npm run\n${SKIPPED}` }, '0 passed, 0 failed, 1 skipped'],
+    [
+      'skipped in part',
+      {
+        status: 0,
+        log: SKIPPED,
+        report: '{"numPassedTests":7,"numFailedTests":0,"numPendingTests":0}',
+      },
+      '7 passed, 0 failed, 1 skipped',
+    ],
+    [
+      'skipped tests, of which its log says why',
+      { status: 1, log: SKIPPED, report: VITEST },
+      '7 passed, 2 failed, 1 skipped',
+    ],
+    ['said what it skips, then failed', { status: 1, log: SKIPPED }, '0 passed, 1 failed, 1 skipped'],
   ])('%s', (_, tier, count) => {
-    expect(countTier(tier)).toEqual(count)
+    expect(formatCount(countTier(tier))).toBe(count)
   })
 })

@@ -1,6 +1,7 @@
 /**
- * Counts what the tiers of .ci/run left in the folder of reports and prints `N passed, N failed` as its last line.
- * A tier without a test report counts as one test, and so does a tier that failed although its tests passed.
+ * Counts the results that the suites of .ci/run left in the folder of reports. The last line is `N passed, N failed`,
+ * followed by `, N skipped` if some were. A suite without a test report counts as one test, and so does a suite that
+ * failed although its tests passed.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,44 +9,73 @@ import { join } from 'node:path'
 export interface Count {
   readonly passed: number
   readonly failed: number
+  readonly skipped: number
 }
 
-/** The counts of one tier. @param report JSON of vitest, JUnit XML of pytest, or else what the tier printed. */
-export function countTier({ status, report }: { status: number; report: string | undefined }): Count {
-  const counted = report === undefined ? { passed: 0, failed: 0 } : countReport(report)
-  if (status !== 0 && counted.failed === 0) return { ...counted, failed: 1 }
-  if (counted.passed + counted.failed === 0) return { passed: 1, failed: 0 }
-  return counted
+/** What a suite left: its exit status, what it printed, and the report of its test runner. */
+export interface Tier {
+  readonly status: number
+  readonly log: string
+  /** JSON of vitest or JUnit XML of pytest. */
+  readonly report?: string
+}
+
+/** The lines in which a suite says what it skipped, and why. */
+export function skippedLines(log: string): string[] {
+  return log.match(/^Skipped: .+$/gm) ?? []
+}
+
+/** The counts of one suite. Without a report its last line `N passed, N failed` counts. */
+export function countTier({ status, log, report }: Tier): Count {
+  const { passed, failed, skipped } = report === undefined ? countLog(log) : countReport(report)
+  const skips = skipped || skippedLines(log).length
+  if (status !== 0 && failed === 0) return { passed, failed: 1, skipped: skips }
+  if (passed + failed + skips === 0) return { passed: 1, failed: 0, skipped: 0 }
+  return { passed, failed, skipped: skips }
+}
+
+function countLog(log: string): Count {
+  const last = [...log.matchAll(/^(\d+) passed, (\d+) failed$/gm)].at(-1)
+  return { passed: Number(last?.[1] ?? 0), failed: Number(last?.[2] ?? 0), skipped: 0 }
 }
 
 function countReport(report: string): Count {
   if (report.startsWith('{')) {
-    const { numPassedTests, numFailedTests } = JSON.parse(report)
-    return { passed: numPassedTests, failed: numFailedTests }
+    const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(report)
+    return { passed: numPassedTests, failed: numFailedTests, skipped: numPendingTests }
   }
-  const printed = [...report.matchAll(/^(\d+) passed, (\d+) failed$/gm)].at(-1)
-  if (printed) return { passed: Number(printed[1]), failed: Number(printed[2]) }
   const suite = report.match(/<testsuite\b[^>]*>/)?.[0] ?? ''
   const number = (name: string) => Number(suite.match(new RegExp(`\\b${name}="(\\d+)"`))?.[1] ?? 0)
   const failed = number('failures') + number('errors')
-  return { passed: number('tests') - failed - number('skipped'), failed }
+  const skipped = number('skipped')
+  return { passed: number('tests') - failed - skipped, failed, skipped }
+}
+
+/** `N passed, N failed`, and `, N skipped` if there are any. */
+export function formatCount({ passed, failed, skipped }: Count): string {
+  return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`
 }
 
 if (import.meta.main) {
   const folder = process.argv[2] as string
-  let total: Count = { passed: 0, failed: 0 }
-  for (const file of readdirSync(folder)
-    .filter((name) => name.endsWith('.status'))
-    .sort()) {
-    const name = file.slice(0, -'.status'.length)
-    const path = ['json', 'xml', 'log'].map((ending) => join(folder, `${name}.${ending}`)).find(existsSync)
-    const status = Number(readFileSync(join(folder, file), 'utf8'))
-    const count = countTier({ status, report: path && readFileSync(path, 'utf8') })
-    console.log(
-      `${name}: ${count.passed} passed, ${count.failed} failed${status === 0 ? '' : ` (exit ${status})`}`,
-    )
-    total = { passed: total.passed + count.passed, failed: total.failed + count.failed }
+  const read = (path: string) => readFileSync(join(folder, path), 'utf8')
+  let total: Count = { passed: 0, failed: 0, skipped: 0 }
+  const names = readdirSync(folder).filter((name) => name.endsWith('.status'))
+  for (const name of names.sort().map((file) => file.slice(0, -'.status'.length))) {
+    const report = ['json', 'xml']
+      .map((ending) => `${name}.${ending}`)
+      .find((path) => existsSync(join(folder, path)))
+    const status = Number(read(`${name}.status`))
+    const log = read(`${name}.log`)
+    const count = countTier({ status, log, report: report && read(report) })
+    console.log(`${name}: ${formatCount(count)}${status === 0 ? '' : ` (exit ${status})`}`)
+    for (const line of skippedLines(log)) console.log(`  ${line}`)
+    total = {
+      passed: total.passed + count.passed,
+      failed: total.failed + count.failed,
+      skipped: total.skipped + count.skipped,
+    }
   }
-  console.log(`${total.passed} passed, ${total.failed} failed`)
+  console.log(formatCount(total))
   process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1)
 }

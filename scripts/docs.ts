@@ -1,7 +1,7 @@
 /** Writes what is generated from the sources into docs/; a test fails when it drifts. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { settingsMarkdown } from '../loadtest/lib/settings.ts'
-import { configMarkdown } from '../src/config.ts'
+import { configMarkdown } from '../src/config/help.ts'
 import { TRANSITIONS } from '../src/jobs/lifecycle.ts'
 import { valuesMarkdown, valuesSchema } from './chart-values.ts'
 

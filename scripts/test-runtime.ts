@@ -1,9 +1,10 @@
 /**
- * `npm run test:runtime`: the Python runtime's own tests and linter, and those of the embedded model's scripts, in the
- * environment that their lock files make.
+ * `npm run test:runtime`: tests and linter of the Python runtime and of the embedded model's scripts, in the environment
+ * of their lock files. Needs Python 3.11.
  */
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { exitUnprepared } from './missing.ts'
 import { pythonEnvironment } from './python-env.ts'
 
 const cwd = fileURLToPath(new URL('../runtime', import.meta.url))
@@ -12,8 +13,7 @@ let python: string
 try {
   python = pythonEnvironment()
 } catch (error) {
-  process.stderr.write(`${(error as Error).message}\n`)
-  process.exit(1)
+  exitUnprepared('tests of the Python runtime and of the model', error)
 }
 
 const MODEL = '../model'

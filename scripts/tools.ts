@@ -1,22 +1,23 @@
 /**
- * The tools of the chart and k6, at the versions that the go.mod files in tools/ pin: from the PATH where that version is
- * there, else built with Go and kept in the cache.
+ * The tools of the chart and k6, at the versions that the go.mod files in tools/ pin. A tool of that version on the PATH
+ * is used; otherwise it is built with Go once and kept in the cache.
  */
 
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { cached } from './cache.ts'
+import { Missing } from './missing.ts'
 
 interface Tool {
-  /** The module whose version counts, as go.mod names it. */
+  /** The module with the pinned version, as go.mod names it. */
   readonly module: string
   readonly package: string
   /** Folder of the go.mod. */
   readonly folder: string
-  /** Its name on the PATH and what makes it print its version. Absent: always built. */
+  /** Its name on the PATH and the arguments that print its version. Without it the tool is always built. */
   readonly onPath?: readonly [name: string, ...args: string[]]
-  /** Go variables that hold the version, which a build from the module does not set by itself. */
+  /** The Go variable with the version. A build from the module does not set it by itself. */
   readonly versionIn?: string
 }
 
@@ -77,8 +78,8 @@ export function pinnedVersion(name: ToolName): string {
 }
 
 /**
- * Path of a tool, built when that is due (minutes, progress on stderr).
- * @throws Error that says what is missing.
+ * Path of a tool. The first use builds it, which takes minutes, with progress on stderr.
+ * @throws Missing without Go 1.26; Error if it cannot be built.
  */
 export function tool(name: ToolName): string {
   const { package: main, folder, onPath, versionIn }: Tool = TOOLS[name]
@@ -89,6 +90,10 @@ export function tool(name: ToolName): string {
     if (status === 0 && `v${stdout.match(/\d+\.\d+\.\d+\S*/)?.[0]}` === version) return command
   }
   return cached(`tools/${name}-${version}`, (path) => {
+    if (!hasGo())
+      throw new Missing(
+        `${name} ${version} needs Go 1.26 or newer to be built; or put that version on the PATH.`,
+      )
     process.stderr.write(`Building ${name} ${version}, once ...\n`)
     const flags = ['-s -w', ...(versionIn ? [`-X ${versionIn}=${version}`] : [])].join(' ')
     const { status, error } = spawnSync(
@@ -98,10 +103,21 @@ export function tool(name: ToolName): string {
     )
     if (status !== 0)
       throw new Error(
-        `${name} ${version} could not be built${error ? `: ${error.message}` : ''}. It needs Go 1.26 or newer; ` +
-          'or put that version of it on the PATH.',
+        `${name} ${version} could not be built${error ? `: ${error.message}` : ''}. Fix what Go says above, or put ` +
+          'that version on the PATH.',
       )
   })
+}
+
+/** True if the go command can build these modules: with 1.26 or newer, or with 1.21 if it may fetch a newer Go. */
+export function hasGo(): boolean {
+  const { status, stdout } = spawnSync('go', ['env', 'GOVERSION', 'GOTOOLCHAIN'], {
+    encoding: 'utf8',
+    cwd: '/',
+  })
+  if (status !== 0) return false
+  const [, minor = 0] = stdout.match(/go1\.(\d+)/) ?? []
+  return Number(minor) >= 26 || (Number(minor) >= 21 && !/^local$/m.test(stdout))
 }
 
 if (import.meta.main) for (const name of TOOL_NAMES) console.log(tool(name))

@@ -26,5 +26,5 @@ onStopSignal(async () => {
   await Promise.all(servers.map((server) => server.shutdown()))
   await parts.close()
 })
-// Last: whoever reads this may send a signal at once.
+// Last, because a supervisor that reads this log line may send a signal immediately.
 parts.listening({ port: server.addr.port })

@@ -9,8 +9,8 @@ import { createLogger } from './telemetry/log.ts'
 import { attachWebSockets, UPGRADES } from './transports/websocket.node.ts'
 
 /**
- * How long an idle connection stays open, in milliseconds. Node's 5 s end while a client or a load balancer, which keep
- * theirs for 60 s and more, sends the next call: it gets a reset instead of an answer.
+ * How long an idle connection stays open, in milliseconds. It must be longer than clients and load balancers keep
+ * theirs, often 60 s: with Node's default of 5 s the server may close a connection just as the next call arrives.
  */
 const IDLE_CONNECTION_MS = 120_000
 
@@ -37,5 +37,5 @@ onStopSignal(async () => {
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
   await parts.close()
 })
-// Last: whoever reads this may send a signal at once.
+// Last, because a supervisor that reads this log line may send a signal immediately.
 parts.listening({ port: (server.address() as AddressInfo).port })

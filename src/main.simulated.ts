@@ -1,4 +1,4 @@
-/** The simulated runtime as a process of its own, for tests, load tests and first steps without a model. */
+/** The simulated runtime as a separate process, for tests, load tests and first steps without a model. */
 import { serve } from '@hono/node-server'
 import { z } from 'zod'
 import { createSimulatedServer } from './runtimes/simulated.server.ts'

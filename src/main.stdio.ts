@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The server on stdio, for hosts that start it as a child process. Standard output belongs to the protocol. */
+/** The server on stdio, for hosts that start it as a child process. The protocol owns standard output. */
 import { serveStdio } from '@modelcontextprotocol/server/stdio'
 import { createParts } from './parts.ts'
 import { configOrExit, exitWith, onStopSignal } from './start.ts'
@@ -19,6 +19,6 @@ const stop = async () => {
   await parts.close()
 }
 onStopSignal(stop)
-// The host closed the pipe: nobody is left to answer.
+// The host closed the pipe, so no client is left.
 process.stdin.once('end', () => void stop().then(() => process.exit(0)))
 log.info({ event: 'serving on stdio' })

@@ -1,4 +1,4 @@
-/** What the chart runs before the server: waits for the targets, and says which is missing. Exit status 1 when late. */
+/** The chart runs this before the server. It waits for the targets and says which one is missing. Exit status 1 after the timeout. */
 import { waitForTargets } from './runtimes/wait.ts'
 import { configOrExit } from './start.ts'
 

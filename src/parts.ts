@@ -1,35 +1,29 @@
-/** Config -> the parts of a server, wired together; the same for every entry. */
+/** Config -> the parts of a server, wired together. Every entry point uses it. */
 import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import packageJson from '../package.json' with { type: 'json' }
 import { createApp } from './app.ts'
 import { createAuthenticate } from './auth/authenticate.ts'
 import { createOriginCheck } from './auth/origin.ts'
 import { createRateLimit } from './auth/rate-limit.ts'
-import type { Config } from './config.ts'
-import { createTrino } from './datasources/trino.ts'
-import { createXdp } from './datasources/xdp.ts'
+import type { Config } from './config/config.ts'
 import { createFilesystemImages } from './images/filesystem.ts'
 import type { ImageStore } from './images/image.ts'
 import { createLinks } from './images/links.ts'
 import { createMemoryImages } from './images/memory.ts'
 import { scheduleSweep } from './images/sweep.ts'
+import type { Jobs } from './jobs/job.ts'
 import { openJobs } from './jobs/open.ts'
 import { createTargets, type Target } from './runtimes/targets.ts'
 import type { Logger } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
+import { openDataTools } from './tools/data-tools.ts'
 import { cancelImageJob } from './tools/image/cancel-job.ts'
 import { generateImage } from './tools/image/generate.ts'
 import { getImageJob } from './tools/image/get-job.ts'
 import { listImages } from './tools/image/list-images.ts'
 import { listImageModels } from './tools/image/list-models.ts'
 import { createToolCaller } from './tools/tool.ts'
-import { createTrinoAccess } from './tools/trino/access.ts'
-import { describeTable } from './tools/trino/describe-table.ts'
-import { executeQuery } from './tools/trino/execute-query.ts'
-import { listCatalogs } from './tools/trino/list-catalogs.ts'
-import { listSchemas } from './tools/trino/list-schemas.ts'
-import { listTables } from './tools/trino/list-tables.ts'
-import { listDatastores } from './tools/xdp/list-datastores.ts'
 import {
   createMcpEndpoint,
   createMcpServerFactory,
@@ -37,27 +31,25 @@ import {
   type McpParts,
 } from './transports/mcp.ts'
 import { metricsRoutes } from './transports/operations.ts'
-import { createReadiness } from './transports/readiness.ts'
+import { createReadiness, type Dependency } from './transports/readiness.ts'
 import { createWebSockets } from './transports/websocket.ts'
 
 export const VERSION: string = packageJson.version
 
 export type Parts = Awaited<ReturnType<typeof createParts>>
 
+export interface PartsOptions {
+  readonly config: Config
+  readonly log: Logger
+  /** A replacement, for tests of the middleware and the transports. */
+  readonly mcpEndpoint?: (parts: McpParts) => McpEndpoint
+}
+
 /**
  * Builds everything but the listener.
- * @throws AppError or Error with a sentence when a store cannot be opened.
+ * @throws AppError or Error with a sentence if a store cannot be opened.
  */
-export async function createParts({
-  config,
-  log,
-  mcpEndpoint = createMcpEndpoint,
-}: {
-  config: Config
-  log: Logger
-  /** Another one, for tests of the middleware and transports around it. */
-  mcpEndpoint?: (parts: McpParts) => McpEndpoint
-}) {
+export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint }: PartsOptions) {
   const { images: settings, waitBudgetMs } = config
   let publicUrl = config.publicUrl
   const metrics = createMetrics()
@@ -81,7 +73,7 @@ export async function createParts({
     },
   )
   const answer = { jobs, images, links, inlineMaxBytes: settings.inlineMaxBytes, waitBudgetMs }
-  const data = openData(config, log)
+  const data = openDataTools(config, log)
   const toolCaller = createToolCaller({
     tools: [
       generateImage({ ...answer, targets }),
@@ -95,20 +87,7 @@ export async function createParts({
     metrics,
   })
   const readiness = createReadiness({
-    dependencies: [
-      ...targets.map(({ name, runtime }) => ({
-        name: `runtime:${name}`,
-        toolset: 'image',
-        check: (options: { signal: AbortSignal }) => runtime.check(options),
-      })),
-      ...(config.jobs.backend === 'valkey'
-        ? [{ name: 'jobs:valkey', toolset: 'image', required: true, check: jobs.check }]
-        : []),
-      ...data.dependencies,
-      ...(images.check
-        ? [{ name: `images:${settings.backend}`, toolset: 'image', required: true, check: images.check }]
-        : []),
-    ],
+    dependencies: [...imageDependencies({ config, targets, jobs, images }), ...data.dependencies],
     log,
   })
   const mcpParts = { ...answer, toolCaller, ttlSeconds: settings.ttlSeconds, version: VERSION, log }
@@ -148,7 +127,7 @@ export async function createParts({
     webSockets,
     metricsApp: metricsRoutes(metrics),
     mcpParts,
-    /** The listener is there: links and readiness may say so. */
+    /** Call this once the port is open: from then on links are complete and the server reports that it is ready. */
     listening({ port }: { port: number }) {
       const host = config.host.includes(':') ? `[${config.host}]` : config.host
       if (config.loopback) publicUrl ??= `http://${host}:${port}`
@@ -161,21 +140,18 @@ export async function createParts({
         url: publicUrl ?? `http://${host}:${port}`,
         port,
         version: VERSION,
-        targets: targets.map(({ name, kind }) => `${name} (${kind})`),
-        jobs: config.jobs.backend,
-        images: settings.backend,
-        runtime_service: config.runtimeService,
-        authentication: describeAuth(config.auth),
+        ...describeConfig(config),
       })
     },
-    /** Stops taking work, finishes what was accepted, and closes what is open; resolves when the process may end. */
+    /** Refuses new work and finishes accepted work. After that the process may end. */
     async drain() {
       log.info({ event: 'draining', delay_ms: config.drainDelayMs, at_most_ms: config.drainMs })
       readiness.set('draining')
-      await new Promise((resolve) => setTimeout(resolve, config.drainDelayMs))
+      await sleep(config.drainDelayMs)
       const timeoutMs = config.drainMs
       await Promise.all([webSockets.drain({ timeoutMs }), jobs.drain({ timeoutMs })])
     },
+    /** Closes every connection, after `drain`. */
     async close() {
       stopSweep()
       await webSockets.close()
@@ -189,7 +165,7 @@ export async function createParts({
   }
 }
 
-/** Where pictures are all that there is, the first one should not wait for a model. */
+/** Loads the models of a server that only makes pictures, so that the first caller does not wait for it. */
 function warmUp(targets: readonly Target[], log: Logger): void {
   for (const { name, runtime } of targets)
     runtime.warmUp?.().catch(({ message }: Error) => {
@@ -197,12 +173,47 @@ function warmUp(targets: readonly Target[], log: Logger): void {
     })
 }
 
-/** The means of authentication in words, for the log. */
-function describeAuth({ token, tokens, jwt }: Config['auth']): string {
-  const means = [token && 'one token', tokens && 'named tokens', jwt && `JWTs of ${jwt.issuer}`].filter(
-    Boolean,
-  )
-  return means.join(', ') || 'none'
+/** What /ready checks for the image tools. */
+function imageDependencies({
+  config,
+  targets,
+  jobs,
+  images,
+}: {
+  config: Config
+  targets: readonly Target[]
+  jobs: Jobs
+  images: ImageStore
+}): Dependency[] {
+  const toolset = 'image'
+  const dependencies: Dependency[] = targets.map(({ name, runtime }) => ({
+    name: `runtime:${name}`,
+    toolset,
+    check: (options) => runtime.check(options),
+  }))
+  if (config.jobs.backend === 'valkey')
+    dependencies.push({ name: 'jobs:valkey', toolset, required: true, check: jobs.check })
+  if (images.check)
+    dependencies.push({
+      name: `images:${config.images.backend}`,
+      toolset,
+      required: true,
+      check: images.check,
+    })
+  return dependencies
+}
+
+/** The choices that an operator looks for in the log. */
+function describeConfig({ targets, jobs, images, runtimeService, auth }: Config) {
+  const { token, tokens, jwt } = auth
+  const means = [token && 'one token', tokens && 'named tokens', jwt && `JWTs of ${jwt.issuer}`]
+  return {
+    targets: targets.map(({ name, kind }) => `${name} (${kind})`),
+    jobs: jobs.backend,
+    images: images.backend,
+    runtime_service: runtimeService,
+    authentication: means.filter(Boolean).join(', ') || 'none',
+  }
 }
 
 /** The store of pictures that the configuration names. @throws Error with a sentence when it cannot be used. */
@@ -224,42 +235,4 @@ async function openImages({ images, valkeyUrl }: Config, log: Logger): Promise<I
     accessKey: () => accessKey.read(),
     secretKey: () => secretKey.read(),
   })
-}
-
-/** The data toolsets that are configured: their tools, and what those depend on. */
-function openData(config: Config, log: Logger) {
-  const { cluster: where, maxRows, maxBytes, ...bounds } = config.trino
-  const cluster =
-    where &&
-    createTrino({
-      url: where.url,
-      ...(where.user === undefined ? {} : { user: where.user }),
-      ...(where.password === undefined ? {} : { password: () => where.password!.read() }),
-      ...(where.jwt === undefined ? {} : { jwt: () => where.jwt!.read() }),
-      ...(where.caFile === undefined ? {} : { caFile: where.caFile }),
-    })
-  const keys = config.xdp
-  const xdp =
-    keys &&
-    createXdp({
-      baseUrl: keys.baseUrl,
-      accessKey: () => keys.accessKey.read(),
-      secretKey: () => keys.secretKey.read(),
-      timeoutMs: keys.timeoutMs,
-    })
-  const access = createTrinoAccess({ cluster, xdp, limits: { maxRows, maxBytes }, ...bounds, log })
-  const trinoTools = [executeQuery, listCatalogs, listSchemas, listTables, describeTable]
-  return {
-    tools: [
-      ...(xdp ? [listDatastores({ xdp, log })] : []),
-      ...(cluster || xdp ? trinoTools.map((make) => make(access)) : []),
-    ],
-    dependencies: [
-      ...(xdp ? [{ name: 'xdp', toolset: 'xdp', check: xdp.check }] : []),
-      ...(cluster ? [{ name: 'trino', toolset: 'trino', check: cluster.check }] : []),
-    ],
-    async close() {
-      await Promise.all([xdp?.close(), cluster?.close()])
-    },
-  }
 }

@@ -1,10 +1,12 @@
-/** What every entry does first: answer --help, read the configuration, or say what is wrong with it. */
-import { type Config, ConfigError, configHelp, loadConfig } from './config.ts'
+/** The first steps of every entry point: answer --help, read the configuration, handle signals. */
+import { type Config, loadConfig } from './config/config.ts'
+import { configHelp } from './config/help.ts'
+import { ConfigError } from './config/problem.ts'
 
-/** Exit status for a configuration that cannot work (BSD's EX_CONFIG is not used: 2 is what shells know). */
+/** Exit status for a wrong configuration: 2, as shells use for wrong usage. */
 const EXIT_CONFIG = 2
 
-/** The configuration of this process; ends the process for `--help` and for a wrong environment. */
+/** Returns the configuration of this process. Ends the process for `--help` and for a wrong environment. */
 export function configOrExit({ args }: { args: readonly string[] }): Config {
   if (args.includes('--help') || args.includes('-h')) {
     process.stdout.write(configHelp())

@@ -1,5 +1,5 @@
 /** The comparison as one picture: bars, a panel for each figure, best at a glance in which way is better. */
-import type { Comparison } from './run.ts'
+import type { Comparison } from './comparison.ts'
 
 const WIDTH = 960
 const MARGIN = 24

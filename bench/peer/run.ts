@@ -10,6 +10,7 @@ import { lockedEnvironment } from '../../scripts/python-env.ts'
 import { ROOT, type Running, start, startServer, startSimulatedRuntime } from '../../test/support/process.ts'
 import { median, peakRss, percentile, post, sideBySide } from '../measure.ts'
 import { baseline, pidOf, toolCall } from '../pictures.ts'
+import type { Comparison, Cost, Overload } from './comparison.ts'
 import { plot } from './plot.ts'
 
 const QUICK = process.argv.includes('--quick')
@@ -28,42 +29,6 @@ const PHASE_S = QUICK ? 5 : 30
 const WARM_UP_S = QUICK ? 1 : 5
 /** Whoever has no picture after this time leaves. */
 const PATIENCE_MS = 4000
-
-/** One server under a load that it can take; medians of the rounds. */
-export interface Cost {
-  readonly name: string
-  readonly cpuMs: number
-  readonly perSecond: number
-  readonly p50Ms: number
-  readonly p99Ms: number
-  readonly peakRssMiB: number
-}
-
-/** One server under twice the load that the runtime can take. */
-export interface Overload {
-  readonly name: string
-  /** What the runtime does with more than it can take. */
-  readonly runtime: string
-  /** Pictures delivered in time, as a share of what the runtime can make. */
-  readonly goodput: number
-  readonly deliveredP99Ms: number
-  readonly asked: number
-  readonly delivered: number
-  readonly refused: number
-  readonly refusedP50Ms: number | undefined
-  readonly gaveUp: number
-  /** Pictures that the runtime finished. */
-  readonly made: number
-}
-
-export interface Comparison {
-  readonly date: string
-  readonly machine: string
-  readonly versions: Readonly<Record<'node' | 'python' | 'fastmcp', string>>
-  readonly rounds: number
-  readonly costs: readonly Cost[]
-  readonly overload: readonly Overload[]
-}
 
 const python = lockedEnvironment({ name: 'peer', locks: [`${ROOT}bench/peer/requirements.lock`] })
 const startPeer = (runtime: Running) =>

@@ -5,12 +5,15 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { cached } from '../../scripts/cache.ts'
+import { Missing } from '../../scripts/missing.ts'
 
 const VERSION = '3.3.30'
 
-/** Path of checkov, installed when that is due. */
+/** Path of checkov, installed on first use. @throws Missing without Python. */
 export function checkov(): string {
   const venv = cached(`checkov-${VERSION}`, (path) => {
+    if (spawnSync('python3', ['--version']).status !== 0)
+      throw new Missing('checkov needs python3 on the PATH to be installed.')
     process.stderr.write(`Installing checkov ${VERSION}, once ...\n`)
     run('python3', ['-m', 'venv', path])
     run(join(path, 'bin/python'), [

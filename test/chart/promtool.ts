@@ -3,11 +3,13 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { cached } from '../../scripts/cache.ts'
+import { needApt } from '../../scripts/missing.ts'
 
-/** Path of promtool. @throws Error where there is neither it nor apt-get. */
+/** Path of promtool. @throws Missing if neither it nor apt-get is on the PATH. */
 export function promtool(): string {
   if (spawnSync('promtool', ['--version']).status === 0) return 'promtool'
   const folder = cached('promtool', (path) => {
+    needApt('promtool (of Prometheus 2.40 or newer)')
     mkdirSync(path, { recursive: true })
     run('apt-get', ['update', '-qq'], path)
     run('apt-get', ['download', '-qq', 'prometheus'], path)

@@ -5,11 +5,13 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { cached } from '../../scripts/cache.ts'
+import { needApt } from '../../scripts/missing.ts'
 
-/** Path of docker-registry. @throws Error where there is neither it nor apt-get. */
+/** Path of docker-registry. @throws Missing if neither it nor apt-get is on the PATH. */
 export function registryProgram(): string {
   if (spawnSync('docker-registry', ['--version']).status === 0) return 'docker-registry'
   const folder = cached('docker-registry', (path) => {
+    needApt('docker-registry')
     mkdirSync(path, { recursive: true })
     for (const [command, ...args] of [
       ['apt-get', 'update', '-qq'],

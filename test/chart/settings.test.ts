@@ -3,7 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
-import { type Config, loadConfig, SETTINGS } from '../../src/config.ts'
+import { type Config, loadConfig } from '../../src/config/config.ts'
+import { SETTINGS } from '../../src/config/settings.ts'
 import { manifests, render, SCENARIOS } from './helm.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'settings-'))

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { isLegacyRequest, WebStandardStreamableHTTPServerTransport } from '@modelcontextprotocol/server'
-import { loadConfig } from '../../src/config.ts'
+import { loadConfig } from '../../src/config/config.ts'
 import { createParts } from '../../src/parts.ts'
 import { createLogger } from '../../src/telemetry/log.ts'
 import { createMcpEndpoint, type McpEndpoint } from '../../src/transports/mcp.ts'

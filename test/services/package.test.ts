@@ -149,8 +149,9 @@ describe.each(['docs/bolt-diy.md', 'docs/migrating-from-stdio.md'])('%s', (page)
   })
 })
 
-test('runs in Chromium', async () => {
+test('runs in Chromium', async ({ skip }) => {
   const chromium = await findChromium()
+  if (chromium === undefined) return skip('chromium is not installed, and only root can install it')
   const told = Promise.withResolvers<string>()
   const page = createServer((request, response) => {
     if (request.method === 'POST') {
@@ -224,10 +225,11 @@ test('runs in Chromium', async () => {
   }
 }, 300_000)
 
-/** Chromium, installed by apt where it is missing. @throws Error where that cannot be done. */
-async function findChromium(): Promise<string> {
+/** Chromium. Root installs it with apt-get if it is missing; for other users it is then undefined. */
+async function findChromium(): Promise<string | undefined> {
   const path = '/usr/bin/chromium'
   if (existsSync(path)) return path
+  if (process.getuid?.() !== 0) return undefined
   const install = 'apt-get install -y -qq --no-install-recommends chromium'
   await run('sh', ['-c', `${install} || (apt-get update -qq && ${install})`], {
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },

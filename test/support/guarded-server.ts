@@ -1,7 +1,7 @@
 /** A server with every means of authentication on, and what tests need to knock at its doors. */
 import { request as httpRequest } from 'node:http'
 import { pino } from 'pino'
-import { loadConfig } from '../../src/config.ts'
+import { loadConfig } from '../../src/config/config.ts'
 import { createParts } from '../../src/parts.ts'
 import { type Issuer, startIssuer } from '../fakes/issuer.ts'
 import { type Engine, type Running, startServer } from './process.ts'

@@ -4,7 +4,7 @@ import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import type { Scope } from '../../src/auth/scopes.ts'
-import { loadConfig } from '../../src/config.ts'
+import { loadConfig } from '../../src/config/config.ts'
 import { createParts, type Parts } from '../../src/parts.ts'
 import { createMcpServerFactory } from '../../src/transports/mcp.ts'
 

@@ -1,6 +1,6 @@
 import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { loadConfig } from '../../src/config.ts'
+import { loadConfig } from '../../src/config/config.ts'
 import { createParts, type Parts } from '../../src/parts.ts'
 
 type Document = { paths: Record<string, Record<string, { responses: object; security?: object[] }>> }

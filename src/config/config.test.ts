@@ -2,7 +2,10 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { type ConfigError, configHelp, loadConfig, SETTINGS } from './config.ts'
+import { loadConfig } from './config.ts'
+import { configHelp } from './help.ts'
+import type { ConfigError } from './problem.ts'
+import { SETTINGS } from './settings.ts'
 
 const problemsOf = (env: Record<string, string>) => {
   try {
