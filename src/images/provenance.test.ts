@@ -2,7 +2,7 @@ import { crc32 } from 'node:zlib'
 import sharp from 'sharp'
 import { beforeAll, describe, expect, it } from 'vitest'
 import packageJson from '../../package.json' with { type: 'json' }
-import { makeImage, makePng } from './fixtures.ts'
+import { makeImage, makePng } from '../../test/support/pictures.ts'
 import { chunksOf } from './png.ts'
 import { addProvenance, readProvenance } from './provenance.ts'
 

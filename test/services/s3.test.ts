@@ -1,10 +1,10 @@
 import { createServer, request, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { imageStoreContract } from '../../src/images/contract.ts'
-import { HOUR_MS, makeImage, makePng, NOON } from '../../src/images/fixtures.ts'
 import type { ImageStore } from '../../src/images/image.ts'
 import { createS3Images } from '../../src/images/s3.ts'
+import { imageStoreContract } from '../backends/images.ts'
+import { HOUR_MS, makeImage, makePng, NOON } from '../support/pictures.ts'
 import { findPython, type Seaweedfs, startSeaweedfs } from '../support/seaweedfs.ts'
 
 /** Longer than SeaweedFS takes to start again on a busy machine, in milliseconds. */
