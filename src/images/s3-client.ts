@@ -1,7 +1,7 @@
 /** Requests to one bucket of an S3-compatible store: signed, timed, and repeated while the store is down. */
-import { createHash } from 'node:crypto'
 import { AwsV4Signer } from 'aws4fetch'
-import { retrying } from './retry.ts'
+import { sha256 } from '../hash.ts'
+import { retry } from '../retry.ts'
 
 /** How long a request is repeated when its caller names no time, in milliseconds: somebody waits for the answer. */
 const RETRY_MS = 3000
@@ -81,7 +81,7 @@ export function createS3Client(options: {
       method,
       url: url.href,
       // The store compares the hash with what arrives: a body that was cut or altered is not stored.
-      headers: { ...request.headers, 'x-amz-content-sha256': sha256(body ?? '') },
+      headers: { ...request.headers, 'x-amz-content-sha256': sha256(body ?? '', 'hex') },
       accessKeyId: accessKey(),
       secretAccessKey: secretKey(),
       service: 's3',
@@ -117,7 +117,7 @@ export function createS3Client(options: {
    */
   function send(request: S3Request): Promise<S3Answer> {
     const until = request.until ?? performance.now() + RETRY_MS
-    return retrying(() => attempt(request), { until, signal: closing.signal, isOutage })
+    return retry(() => attempt(request), { until, signal: closing.signal, isTransient: isOutage })
   }
 
   return {
@@ -146,10 +146,6 @@ export function createS3Client(options: {
       closing.abort()
     },
   }
-}
-
-function sha256(data: Uint8Array | string): string {
-  return createHash('sha256').update(data).digest('hex')
 }
 
 /** Texts of an XML element. Escapes stay: neither our keys nor error codes need any. */

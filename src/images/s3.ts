@@ -16,7 +16,8 @@
  * Instead of the sweep, or besides it, the bucket may have a lifecycle rule on the whole prefix that expires objects
  * after a day more than pictures live: it may remove any of the three objects in any order.
  */
-import { createHash, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
+import { sha256 } from '../hash.ts'
 import { checkLimit, createCatalogue, cursorOf, digits, hasExpired, parseCursor } from './catalogue.ts'
 import { checkFits, checkImage, isImageId, parseRecord } from './check.ts'
 import type { ImageRecord, ImageStore, StoredImage } from './image.ts'
@@ -108,7 +109,7 @@ export async function createS3Images(options: {
   function entryOf(record: ImageRecord, bytes: number): Entry {
     const { id } = record
     const [createdAt, expiresAt] = [Date.parse(record.created_at), Date.parse(record.expires_at)]
-    const ownerHash = sha256(record.owner)
+    const ownerHash = sha256(record.owner, 'hex')
     const key = `${expiryFolder}${digits(expiresAt)}.${digits(createdAt)}.${bytes}.${ownerHash}.${id}`
     return { key, expiresAt, createdAt, bytes, ownerHash, id }
   }
@@ -270,7 +271,7 @@ export async function createS3Images(options: {
     list: (owner, { limit, after }) =>
       told('The pictures could not be listed', async () => {
         checkLimit(limit)
-        const folder = ownerFolder(sha256(owner))
+        const folder = ownerFolder(sha256(owner, 'hex'))
         const records: ImageRecord[] = []
         // A name that ends where the times of expiry begin, with the highest of characters, comes after all of its
         // picture's.
@@ -338,10 +339,6 @@ function splitObject(object: Buffer<ArrayBuffer>): StoredImage | undefined {
 }
 
 const told = <T>(what: string, act: () => Promise<T>) => tell(what, act, isOutage)
-
-function sha256(text: string): string {
-  return createHash('sha256').update(text).digest('hex')
-}
 
 const toIso = (ms: number) => new Date(ms).toISOString()
 

@@ -3,18 +3,18 @@
  * are one store. Every change is one script in valkey.lua, so the bound holds exactly, whoever writes at once. What
  * the keys are is written there.
  */
-import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { Redis } from 'ioredis'
 import type { Secret } from '../auth/secret.ts'
 import { AppError } from '../errors.ts'
+import { sha256 } from '../hash.ts'
+import { retry } from '../retry.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { connectValkey, infoField, risksOf } from '../valkey/connection.ts'
 import { checkLimit, cursorOf, digits, hasExpired, type Place, parseCursor } from './catalogue.ts'
 import { checkFits, checkImage, isImageId, parseRecord } from './check.ts'
 import type { ImageRecord, ImageStore } from './image.ts'
 import { told } from './outage.ts'
-import { retrying } from './retry.ts'
 
 const SCRIPT = readFileSync(new URL('./valkey.lua', import.meta.url), 'utf8')
 /** A big picture on a slow network needs more than a job's two seconds. */
@@ -150,7 +150,7 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
         const json = JSON.stringify(record)
         const bytes = png.byteLength + Buffer.byteLength(json) + OVERHEAD_BYTES
         checkFits({ bytes, maxBytes, setting: 'IMAGES_VALKEY_MAX_BYTES' })
-        const stored = await retrying(
+        const stored = await retry(
           () =>
             call<string>(
               'put',
@@ -160,10 +160,10 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
               String(bytes),
               digits(Date.parse(record.expires_at)),
               placeOf({ createdAt: Date.parse(record.created_at), id: record.id }),
-              hashOf(record.owner),
+              sha256(record.owner, 'hex'),
               String(maxBytes),
             ),
-          { until: performance.now() + retryForMs, signal: closing.signal, isOutage },
+          { until: performance.now() + retryForMs, signal: closing.signal, isTransient: isOutage },
         )
         return JSON.parse(stored) as ImageRecord
       }),
@@ -193,7 +193,7 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
       told('The pictures could not be listed', async () => {
         checkLimit(limit)
         const before = after === undefined ? '' : placeOf(parseCursor(after))
-        const found = await call<string[]>('list', hashOf(owner), before, String(limit + 1))
+        const found = await call<string[]>('list', sha256(owner, 'hex'), before, String(limit + 1))
         const records = found.slice(0, limit).map((json) => JSON.parse(json) as ImageRecord)
         const last = records.at(-1)
         return found.length > limit && last
@@ -223,10 +223,6 @@ function isOutage(error: unknown): boolean {
 /** A picture's place in the order of their making, as text that sorts the same way. */
 function placeOf({ createdAt, id }: Place): string {
   return `${digits(createdAt)}.${id}`
-}
-
-function hashOf(owner: string): string {
-  return createHash('sha256').update(owner).digest('hex')
 }
 
 /** What is wrong when the bound does not fit into the server's `maxmemory` (0: none). Both in bytes. */

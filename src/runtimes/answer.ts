@@ -1,5 +1,5 @@
 /** From the JSON of a runtime to a picture: base64 found, decoded and checked. */
-import { pngSize } from './png.ts'
+import { pngSize } from '../png.ts'
 
 export interface PictureAnswer {
   /** The document with an empty string where the picture was. */

@@ -6,8 +6,8 @@ import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { AppError } from '../errors.ts'
+import { encodePng } from '../png.ts'
 import { paintLandscape } from './landscape.ts'
-import { encodePng } from './png.ts'
 import type { Runtime } from './runtime.ts'
 
 const DEFAULT_SIDE = 512

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { setFlagsFromString } from 'node:v8'
 import type { InferenceSession, Tensor } from 'onnxruntime-web/wasm'
-import { encodePng } from '../png.ts'
+import { encodePng } from '../../png.ts'
 import type { GenerationRequest } from '../request.ts'
 import type { Drawn } from './messages.ts'
 import type { ModelFiles } from './model.ts'
