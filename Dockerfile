@@ -31,7 +31,7 @@ COPY --from=build /app/package.json /app/LICENSE /app/deno.json ./
 COPY --from=build /app/src ./src
 COPY --from=build /app/model ./model
 # Translated here, because the root file system is read-only later.
-RUN deno cache --quiet src/main.deno.ts src/main.wait.ts src/runtimes/embedded/worker.ts && chmod -R a+rX,go-w /deno-dir
+RUN deno cache --quiet src/main.deno.ts src/main.wait.ts src/runtimes/embedded/painter-thread.ts && chmod -R a+rX,go-w /deno-dir
 USER 10001:10001
 EXPOSE 8080
 # Sockets, the environment, files to read, the machine's name, and sharp's native library; nothing else.

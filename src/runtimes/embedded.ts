@@ -64,7 +64,10 @@ export function createEmbeddedRuntime({ folder }: EmbeddedOptions): Runtime {
 
   function start(): Thread {
     // Under dist/ the sources are JavaScript.
-    const entry = new URL(`embedded/worker.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url)
+    const entry = new URL(
+      `embedded/painter-thread.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`,
+      import.meta.url,
+    )
     const worker = new Worker(entry, { workerData: { folder } satisfies WorkerOptions })
     // Whoever waits for a picture holds the process by other means.
     worker.unref()

@@ -6,8 +6,8 @@ import { eventually } from '../../test/support/eventually.ts'
 import { AppError } from '../errors.ts'
 import { createKServeRuntime } from './kserve.ts'
 import type { GeneratedImage, Runtime, StepProgress } from './runtime.ts'
-import { createSimulatedServer, type SimulatedStats } from './simulated.server.ts'
-import { createSimulatedRuntime, simulatedOptions } from './simulated.ts'
+import { createSimulatedServer, type SimulatedStats } from './simulated/server.ts'
+import { createSimulatedRuntime, simulatedOptions } from './simulated/simulated.ts'
 
 const REQUEST = { prompt: 'a fox', width: 64, height: 64, num_inference_steps: 3, seed: 7 }
 const never = new AbortController().signal

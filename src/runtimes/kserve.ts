@@ -5,7 +5,6 @@
  */
 import { z } from 'zod'
 import { type AppError, plainText, quote } from '../errors.ts'
-import { createPictureReader, type PictureAnswer, readPictureAnswer } from './answer.ts'
 import {
   type Answer,
   contentLength,
@@ -18,6 +17,7 @@ import {
   runtimeUnavailable,
 } from './endpoint.ts'
 import { createEventStreamReader } from './event-stream.ts'
+import { createPictureReader, type PictureAnswer, readPictureAnswer } from './picture-reader.ts'
 import type { GenerationRequest } from './request.ts'
 import type { GeneratedImage, Runtime, StepProgress } from './runtime.ts'
 

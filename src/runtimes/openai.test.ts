@@ -3,7 +3,7 @@ import { type Context, Hono } from 'hono'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { createOpenAIRuntime } from './openai.ts'
 import type { Runtime } from './runtime.ts'
-import { createSimulatedRuntime, simulatedOptions } from './simulated.ts'
+import { createSimulatedRuntime, simulatedOptions } from './simulated/simulated.ts'
 
 const REQUEST = {
   prompt: 'a fox',

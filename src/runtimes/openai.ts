@@ -5,8 +5,8 @@
  */
 import { z } from 'zod'
 import { AppError, quote } from '../errors.ts'
-import { createPictureReader, type PictureAnswer, type PictureReader } from './answer.ts'
 import { contentLength, createEndpoint, type EndpointLimits, runtimeFailed } from './endpoint.ts'
+import { createPictureReader, type PictureAnswer, type PictureReader } from './picture-reader.ts'
 import type { Runtime } from './runtime.ts'
 
 export interface OpenAIRuntimeOptions extends EndpointLimits {

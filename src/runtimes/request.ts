@@ -1,6 +1,9 @@
 /** The request vocabulary of MCP, REST, WebSocket and the runtime's instances, in one schema. */
 import { z } from 'zod'
 
+/** Seeds are whole numbers from 0 up to this one, which is no seed itself. */
+export const SEED_RANGE = 2 ** 32
+
 const size = (what: string) =>
   z
     .int(`${what} must be a whole number of pixels`)
@@ -37,7 +40,7 @@ export const imageRequest = z.strictObject({
   seed: z
     .int('seed must be a whole number')
     .min(0, 'seed must be at least 0')
-    .max(4294967295, 'seed must be at most 4294967295')
+    .max(SEED_RANGE - 1, 'seed must be at most 4294967295')
     .optional()
     .describe('0..4294967295: the same seed and settings give the same picture.'),
   model: z

@@ -5,7 +5,7 @@ import { createKServeRuntime } from './kserve.ts'
 import { createOpenAIRuntime } from './openai.ts'
 import { targetDefaults } from './request.ts'
 import type { Runtime } from './runtime.ts'
-import { createSimulatedRuntime, simulatedOptions } from './simulated.ts'
+import { createSimulatedRuntime, simulatedOptions } from './simulated/simulated.ts'
 
 const common = {
   name: z

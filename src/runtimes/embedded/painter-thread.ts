@@ -4,7 +4,7 @@ import type { FromWorker, ToWorker, WorkerOptions } from './messages.ts'
 import { readModel } from './model.ts'
 import { createPainter, loadOnnxRuntime } from './painter.ts'
 
-if (!parentPort) throw new Error('worker.ts runs as a worker thread only.')
+if (!parentPort) throw new Error('painter-thread.ts runs as a worker thread only.')
 const port = parentPort
 const { folder } = workerData as WorkerOptions
 const send = (message: FromWorker, moved: ArrayBuffer[] = []) => port.postMessage(message, moved)

@@ -1,7 +1,7 @@
 import { serve } from '@hono/node-server'
 import { afterEach, expect, test } from 'vitest'
-import { eventually } from '../../test/support/eventually.ts'
-import { createSimulatedServer, type SimulatedStats } from './simulated.server.ts'
+import { eventually } from '../../../test/support/eventually.ts'
+import { createSimulatedServer, type SimulatedStats } from './server.ts'
 import { simulatedOptions } from './simulated.ts'
 
 const MS_PER_STEP = 20

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { createSimulatedServer } from './simulated.server.ts'
+import { createSimulatedServer } from './server.ts'
 import { createSimulatedRuntime, simulatedOptions } from './simulated.ts'
 
 const REQUEST = { prompt: 'a fox', width: 64, height: 64, num_inference_steps: 2, seed: 7 }
