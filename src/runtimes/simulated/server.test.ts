@@ -1,28 +1,24 @@
-import { serve } from '@hono/node-server'
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, describe, expect, test } from 'vitest'
 import { eventually } from '../../../test/support/eventually.ts'
+import { listen } from '../../../test/support/listen.ts'
 import { createSimulatedServer, type SimulatedStats } from './server.ts'
 import { simulatedOptions } from './simulated.ts'
 
 const MS_PER_STEP = 20
-const servers: ReturnType<typeof serve>[] = []
+const REQUEST = { prompt: 'a fox', width: 64, height: 64, num_inference_steps: 2, seed: 7 }
+const closing: (() => void)[] = []
 afterEach(() => {
-  for (const server of servers.splice(0)) server.close()
+  for (const close of closing.splice(0)) close()
 })
 
-/** On a socket, because leaving is what is tested. */
-async function listen(options: object) {
+/** On a socket, because a caller who leaves is what is tested. */
+async function start(options: object) {
   const app = createSimulatedServer({
     ...simulatedOptions.parse({ msPerStep: MS_PER_STEP, ...options }),
     modelName: 'model',
   })
-  const url = await new Promise<string>((resolve) => {
-    servers.push(
-      serve({ fetch: app.fetch, hostname: '127.0.0.1', port: 0 }, ({ port }) =>
-        resolve(`http://127.0.0.1:${port}`),
-      ),
-    )
-  })
+  const { url, close } = await listen(app)
+  closing.push(close)
   return {
     stats: async () => (await (await fetch(`${url}/stats`)).json()) as SimulatedStats,
     predict: ({ accept, signal }: { accept: string; signal?: AbortSignal }) =>
@@ -32,7 +28,7 @@ async function listen(options: object) {
         body: JSON.stringify({
           instances: [{ prompt: 'a fox', width: 64, height: 64, num_inference_steps: 100 }],
         }),
-        ...(signal ? { signal } : {}),
+        signal,
       }),
   }
 }
@@ -40,7 +36,7 @@ async function listen(options: object) {
 test.each(['application/json', 'text/event-stream'])(
   'who leaves stops the generation within a step: %s',
   async (accept) => {
-    const { stats, predict } = await listen({})
+    const { stats, predict } = await start({})
     const leave = new AbortController()
     const call = predict({ accept, signal: leave.signal }).then((response) => response.text())
     call.catch(() => {})
@@ -59,7 +55,7 @@ test.each(['application/json', 'text/event-stream'])(
 test.each(['application/json', 'text/event-stream'])(
   'who comes too many is refused at once: %s',
   async (accept) => {
-    const { stats, predict } = await listen({ concurrency: 1, queue: 0 })
+    const { stats, predict } = await start({ concurrency: 1, queue: 0 })
     const leave = new AbortController()
     predict({ accept, signal: leave.signal }).catch(() => {})
     await eventually(async () => expect((await stats()).running).toBe(1))
@@ -70,3 +66,50 @@ test.each(['application/json', 'text/event-stream'])(
     leave.abort()
   },
 )
+
+describe('the server of a simulated runtime', () => {
+  const app = createSimulatedServer({ ...simulatedOptions.parse({ msPerStep: 0 }), modelName: 'model' })
+  const predict = (body: unknown, headers = {}) =>
+    app.request('/v1/models/model:predict', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: JSON.stringify(body),
+    })
+
+  test('answers predictions in plain JSON', async () => {
+    const response = await predict({ instances: [REQUEST, { ...REQUEST, seed: 8 }] })
+    const { predictions } = (await response.json()) as { predictions: Record<string, unknown>[] }
+    expect(predictions.map(({ seed }) => seed)).toEqual([7, 8])
+    expect(predictions[0]).toMatchObject({
+      model_name: 'simulated',
+      prompt: 'a fox',
+      image: { format: 'PNG', b64: expect.stringMatching(/^iVBOR/) },
+      num_inference_steps: 2,
+    })
+  })
+
+  test('streams progress per instance, then the result', async () => {
+    const response = await predict({ instances: [REQUEST] }, { accept: 'text/event-stream' })
+    const text = await response.text()
+    expect(text).toMatch(/^event: progress\ndata: {"instance":0,"step":1,"steps":2}\n\nevent: progress/)
+    expect(text).toContain('event: result\ndata: {"predictions":[')
+  })
+
+  test.each([
+    [{ instances: [{ ...REQUEST, width: 65 }] }, /instances\.0\.width/],
+    [{ instances: [{ ...REQUEST, sampler: 'x' }] }, /sampler/],
+    [{ instances: [] }, /instances/],
+    [{}, /instances/],
+  ])('refuses %j by name', async (body, error) => {
+    const response = await predict(body)
+    expect(response.status).toBe(400)
+    expect(((await response.json()) as { error: string }).error).toMatch(error)
+  })
+
+  test('answers health and model routes', async () => {
+    for (const path of ['/health', '/v1/models', '/v1/models/model', '/v2/health/live', '/v2/health/ready'])
+      expect((await app.request(path)).status).toBe(200)
+    expect((await app.request('/v1/models/other')).status).toBe(404)
+    expect((await app.request('/v1/models/other:predict', { method: 'POST' })).status).toBe(404)
+  })
+})
