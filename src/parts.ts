@@ -8,10 +8,8 @@ import { createRateLimit } from './auth/rate-limit.ts'
 import type { Config } from './config.ts'
 import { createTrino } from './datasources/trino.ts'
 import { createXdp } from './datasources/xdp.ts'
-import { createFilesystemImages } from './images/filesystem.ts'
-import type { ImageStore } from './images/image.ts'
 import { createLinks } from './images/links.ts'
-import { createMemoryImages } from './images/memory.ts'
+import { openImages } from './images/open.ts'
 import { scheduleSweep } from './images/sweep.ts'
 import type { Jobs, JobsOptions } from './jobs/job.ts'
 import { createMemoryJobs } from './jobs/memory.ts'
@@ -63,7 +61,7 @@ export async function createParts({
   let publicUrl = config.publicUrl
   const metrics = createMetrics()
   const targets = createTargets(config.targets)
-  const images = await openImages(config, log)
+  const images = await openImages({ ...settings, valkeyUrl: config.valkeyUrl, log })
   const randomKey = randomBytes(32).toString('base64url')
   const links = createLinks({
     publicUrl: () => publicUrl,
@@ -209,27 +207,6 @@ function describeAuth({ token, tokens, jwt }: Config['auth']): string {
     Boolean,
   )
   return means.join(', ') || 'none'
-}
-
-/** The store of pictures that the configuration names. @throws Error with a sentence when it cannot be used. */
-async function openImages({ images, valkeyUrl }: Config, log: Logger): Promise<ImageStore> {
-  const { backend, directory, maxBytes, valkeyMaxBytes, s3 } = images
-  if (backend === 'valkey' && valkeyUrl) {
-    const { createValkeyImages } = await import('./images/valkey.ts')
-    return await createValkeyImages({ url: valkeyUrl, maxBytes: valkeyMaxBytes, log })
-  }
-  if (backend === 'filesystem') return await createFilesystemImages({ directory, maxBytes })
-  if (!s3) return createMemoryImages({ maxBytes })
-  const { endpoint, bucket, region, prefix, accessKey, secretKey } = s3
-  const { createS3Images } = await import('./images/s3.ts')
-  return await createS3Images({
-    endpoint,
-    bucket,
-    region,
-    ...(prefix === undefined ? {} : { prefix }),
-    accessKey: () => accessKey.read(),
-    secretKey: () => secretKey.read(),
-  })
 }
 
 /** The data toolsets that are configured: their tools, and what those depend on. */

@@ -1,9 +1,9 @@
-/** Requests to one bucket of an S3-compatible store: signed, timed, and repeated while the store is down. */
+/** Requests to one bucket of an S3-compatible store: signed, bounded in time, and retried while the store is down. */
 import { AwsV4Signer } from 'aws4fetch'
-import { sha256 } from '../hash.ts'
-import { retry } from '../retry.ts'
+import { sha256 } from '../../hash.ts'
+import { retry } from '../../retry.ts'
 
-/** How long a request is repeated when its caller names no time, in milliseconds: somebody waits for the answer. */
+/** How long a request is retried when its caller names no time, in milliseconds: somebody waits for the answer. */
 const RETRY_MS = 3000
 
 const TRANSIENT_STATUS = [500, 502, 503, 504]
@@ -69,7 +69,7 @@ export function createS3Client(options: {
 }) {
   const { bucketUrl, region, accessKey, secretKey, timeoutMs, fetch } = options
   const closing = new AbortController()
-  /** Keys that the signer derives, one a day. */
+  /** Keys that the signer derives, one per day. */
   const cache = new Map<string, ArrayBuffer>()
 
   async function attempt(request: S3Request): Promise<S3Answer> {
@@ -94,7 +94,7 @@ export function createS3Client(options: {
       const response = await fetch(signed.url, {
         method,
         headers: signed.headers,
-        ...(body === undefined ? {} : { body }),
+        body,
         // A redirect would carry the signature to another host.
         redirect: 'manual',
         signal: AbortSignal.any([closing.signal, AbortSignal.timeout(timeoutMs)]),
@@ -112,7 +112,7 @@ export function createS3Client(options: {
   }
 
   /**
-   * Sends a request, and sends it again after network failures, time-outs, 500, 502, 503, 504 and SlowDown.
+   * Sends a request, and retries after network failures, timeouts, 500, 502, 503, 504 and SlowDown.
    * @throws S3Failure
    */
   function send(request: S3Request): Promise<S3Answer> {

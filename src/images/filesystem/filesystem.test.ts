@@ -13,8 +13,8 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
-import { imageStoreContract } from '../../test/backends/images.ts'
-import { HOUR_MS, makeImage, makePng, NOON } from '../../test/support/pictures.ts'
+import { imageStoreContract } from '../../../test/backends/images.ts'
+import { HOUR_MS, makeImage, makePng, NOON } from '../../../test/support/pictures.ts'
 import { createFilesystemImages } from './filesystem.ts'
 
 /** The disk as seen by the store, with faults and with another process that acts at a chosen moment. */
