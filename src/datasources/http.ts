@@ -49,7 +49,8 @@ export interface HttpAnswer {
 
 export interface Http {
   /**
-   * Sends a request; answers whatever the status. Redirects are not followed: they would carry credentials elsewhere.
+   * Sends a request; resolves with an answer of any status. It does not follow redirects: they would carry credentials
+   * elsewhere.
    * @throws NoAnswer, AnswerTooLarge, and the signal's reason once it aborts.
    */
   send(request: HttpRequest): Promise<HttpAnswer>

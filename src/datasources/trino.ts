@@ -182,7 +182,7 @@ function refusal({ status, text, retryAfter }: HttpAnswer): AppError {
   if (status === 401 || status === 403)
     return new AppError(
       'runtime_failed',
-      "Trino refuses this server's credentials. Whoever runs it should check TRINO_USER and TRINO_PASSWORD or TRINO_JWT.",
+      "Trino refuses this server's credentials. The operator should check TRINO_USER and TRINO_PASSWORD or TRINO_JWT.",
       { cause },
     )
   // For example a session property that this cluster does not have. Only Trino's own words, not the page of a proxy.

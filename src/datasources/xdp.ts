@@ -209,7 +209,7 @@ function contentOf({ status, text, retryAfter }: HttpAnswer): unknown {
   if (code === 401 || code === 403)
     return raise(
       'runtime_failed',
-      "XDP refuses this server's credentials. Whoever runs it should check XDP_ACCESS_KEY and XDP_SECRET_KEY.",
+      "XDP refuses this server's credentials. The operator should check XDP_ACCESS_KEY and XDP_SECRET_KEY.",
       cause,
     )
   if (code === 404) return raise('not_found', `XDP: ${reason}`, cause)

@@ -1,4 +1,4 @@
-/** A picture made small enough to travel inside an answer. */
+/** Makes a picture small enough to travel inside an answer. */
 import { availableParallelism } from 'node:os'
 import sharp from 'sharp'
 import { AppError } from '../errors.ts'
@@ -7,7 +7,7 @@ import { createSlots } from '../slots.ts'
 
 /** The largest picture of the request vocabulary. */
 const MAX_INPUT_PIXELS = 2048 * 2048
-/** WebP qualities, tried in turn. */
+/** WebP qualities, tried one after the other. */
 const QUALITIES = [82, 65, 45, 25, 10]
 /** Pixels: the longest side is halved down to this when the lowest quality does not fit. */
 const SMALLEST_SIDE = 64

@@ -11,7 +11,7 @@ const size = (what: string) =>
     .max(2048, `${what} must be at most 2048 pixels`)
     .multipleOf(8, `${what} must be a multiple of 8`)
 
-/** What a caller may ask for. Absent values take the target's defaults; an absent seed is drawn at random. */
+/** What a caller may ask for. Absent values take the target's defaults; without a seed the server draws one at random. */
 export const imageRequest = z.strictObject({
   prompt: z
     .string()
@@ -58,7 +58,7 @@ export const targetDefaults = imageRequest
   .pick({ width: true, height: true, num_inference_steps: true, guidance_scale: true, negative_prompt: true })
   .partial()
 
-/** A request as it goes to a runtime: seed fixed, target's defaults filled in, model already chosen. */
+/** A request as it goes to a runtime: with a seed and the target's defaults. The model has chosen the runtime. */
 export interface GenerationRequest {
   readonly prompt: string
   readonly negative_prompt?: string

@@ -79,7 +79,7 @@ function createRuntime(definition: TargetDefinition): Runtime {
       return createOpenAIRuntime({
         url: definition.url,
         model: definition.model,
-        ...(definition.apiKey === undefined ? {} : { apiKey: definition.apiKey }),
+        apiKey: definition.apiKey,
       })
     case 'embedded':
       return createEmbeddedRuntime(definition.options)

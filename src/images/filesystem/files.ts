@@ -3,7 +3,8 @@
  *
  * A picture is a folder `{id}.image` that holds picture.png and record.json. It is written as `{uuid}.partial`, synced
  * to disk and renamed. Renaming a folder onto one that is not empty fails, so the first writer wins between processes
- * too, and what has its name is whole. Removal goes the same way backwards. Nothing without these names is touched.
+ * too, and a picture that has its name is whole. Removal goes the same way backwards. The store touches nothing without
+ * these names.
  */
 import { randomUUID } from 'node:crypto'
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
@@ -17,10 +18,10 @@ const PICTURE = 'picture.png'
 const RECORD = 'record.json'
 /** Far longer than any write takes, so that a sweep never removes what another process is writing. */
 const PARTIAL_MAX_AGE_MS = 10 * 60_000
-/** Most file systems give out space in blocks of this size; each folder takes one as well. */
+/** Most file systems allocate space in blocks of this size; each folder takes one as well. */
 const BLOCK_BYTES = 4096
 
-/** POSIX lets rename say either when the new name belongs to a folder that is not empty. */
+/** POSIX allows rename to fail with either code when the new name belongs to a folder that is not empty. */
 const TAKEN = ['ENOTEMPTY', 'EEXIST']
 
 /** What may be done with the folders of pictures in `directory`, an absolute path. Folders get mode 0700, files 0600. */
@@ -79,7 +80,7 @@ export function createFiles(directory: string) {
     /** Gives a finished folder its name. @throws an error that `isTaken` knows when a folder has that name. */
     publish: (partial: string, id: string) => rename(partial, folderOf(id)),
 
-    /** Takes the name from a folder, whatever state it is in; returns what the folder is called then. */
+    /** Takes the name from a folder, also from a damaged one; returns the folder's new name. */
     async unpublish(id: string): Promise<string> {
       const partial = newPartial()
       await ifThere(() => rename(folderOf(id), partial))

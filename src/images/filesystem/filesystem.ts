@@ -126,7 +126,7 @@ function createFolder({ directory, now }: { directory: string; now: () => number
       const records = await Promise.all(ids.map(files.readRecord))
       records.forEach((record, index) => {
         const id = ids[index]!
-        // The folder's name is the id: whatever the record says, the picture is found, counted and removed by it.
+        // The folder's name is the id, even if the record says another one: the picture is found and removed by it.
         if (record) catalogue.add({ ...record, id }, sizeOnDisk(record, JSON.stringify(record)))
         else damaged.push(id)
       })
@@ -134,7 +134,7 @@ function createFolder({ directory, now }: { directory: string; now: () => number
     return damaged
   }
 
-  /** Removes a picture in one step, whatever state it is in. */
+  /** Removes a picture in one step, also a damaged one. */
   async function discard(id: string): Promise<void> {
     const partial = await files.unpublish(id)
     catalogue.remove(id)
