@@ -31,7 +31,7 @@ COPY --from=build /app/package.json /app/LICENSE /app/deno.json ./
 COPY --from=build /app/src ./src
 COPY --from=build /app/model ./model
 # Translated here, because the root file system is read-only later.
-RUN deno cache --quiet src/main.deno.ts src/main.wait.ts src/runtimes/embedded/worker.ts && chmod -R a+rX,go-w /deno-dir
+RUN deno cache --quiet src/main.deno.ts src/main.wait.ts src/runtimes/embedded/painter-thread.ts && chmod -R a+rX,go-w /deno-dir
 USER 10001:10001
 EXPOSE 8080
 # Sockets, the environment, files to read, the machine's name, and sharp's native library; nothing else.
@@ -51,7 +51,7 @@ RUN install -d -o 10001 .compiled
 USER 10001:10001
 # Compiled here, by the user that Node keeps it for: a start then takes half the time and 18 MB less. Other users
 # compile at every start.
-RUN node --import ./src/jobs/valkey/jobs.ts --import ./src/images/valkey.ts --import ./src/images/s3.ts \
+RUN node --import ./src/jobs/valkey/jobs.ts --import ./src/images/valkey.ts --import ./src/images/s3/s3.ts \
       --import ./src/images/preview.ts src/main.node.ts --help > /dev/null && chmod -R a-w .compiled
 EXPOSE 8080
 # No shell is needed to run; SIGTERM reaches the server itself.

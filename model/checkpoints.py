@@ -1,7 +1,11 @@
-"""What has been trained so far."""
+"""The state of a training: saved, gone on from, and read when it is exported."""
 
+import os
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -41,6 +45,47 @@ def load_trained(data: Path, run: Path) -> Trained:
         autoencoder=autoencoder.eval(),
         samples=state["seen"],
     )
+
+
+class Stateful(Protocol):
+    """A part of a training that can be saved: a network or an optimizer."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Any) -> Any: ...
+
+
+def save(path: Path, parts: dict[str, Stateful], *, device: torch.device, seen: int, widths: list[int]) -> None:
+    """Writes a checkpoint. The file at `path` is always a whole one."""
+    state = {name: part.state_dict() for name, part in parts.items()}
+    state |= {"random": random_state(device), "seen": seen, "widths": widths}
+    torch.save(state, path.with_suffix(".partial"))
+    os.replace(path.with_suffix(".partial"), path)
+
+
+def resume(path: Path, parts: dict[str, Stateful], *, device: torch.device) -> int:
+    """Brings the parts to where the checkpoint left them. Returns the samples seen by then: 0 without a checkpoint."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location=device, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    restore_random(state["random"], device)
+    print(f"goes on from {state['seen']:,} samples", flush=True)
+    return state["seen"]
+
+
+def stop_at_signal() -> Callable[[], bool]:
+    """Keeps SIGTERM and SIGINT from ending the process. Returns a function that says whether one of them came."""
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    return lambda: stopped
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:

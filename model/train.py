@@ -5,8 +5,6 @@ on from it when started again; runs unchanged on a CPU and on one CUDA GPU.
 
 import argparse
 import copy
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTokenizer
 
-from checkpoints import random_state, restore_random
+from checkpoints import resume, save, stop_at_signal
 from network import make_denoiser, make_scheduler, make_text_encoder, pick_device
 from words import POSITIONS
 
@@ -80,37 +78,10 @@ def main() -> None:
     optimizer = torch.optim.AdamW(net.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     print({name: f"{sum(p.numel() for p in part.parameters()):,}" for name, part in net.items()}, flush=True)
 
-    seen = 0
     checkpoint = args.run / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        net.load_state_dict(state["net"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        restore_random(state["random"], device)
-        seen = state["seen"]
-        print(f"goes on from {seen:,} samples", flush=True)
-
-    def save() -> None:
-        state = {
-            "net": net.state_dict(),
-            "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "random": random_state(device),
-            "seen": seen,
-            "widths": list(args.widths),
-        }
-        torch.save(state, checkpoint.with_suffix(".partial"))
-        os.replace(checkpoint.with_suffix(".partial"), checkpoint)
-
-    stopped = False
-
-    def stop(*_) -> None:
-        nonlocal stopped
-        stopped = True
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    parts = {"net": net, "average": average, "optimizer": optimizer}
+    seen = resume(checkpoint, parts, device=device)
+    is_stopped = stop_at_signal()
 
     empty = torch.tensor(tokenizer("", padding="max_length", max_length=POSITIONS).input_ids, device=device)
     alphas = make_scheduler().alphas_cumprod.to(device)
@@ -121,7 +92,7 @@ def main() -> None:
     if device.type == "cuda":
         backends += [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
     mean_loss, started, saved, first = None, time.monotonic(), time.monotonic(), seen
-    while seen < args.samples and not stopped:
+    while seen < args.samples and not is_stopped():
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(seen, args)
         chosen = torch.multinomial(weights, args.batch, replacement=True)
@@ -155,10 +126,10 @@ def main() -> None:
             speed = (seen - first) / (time.monotonic() - started)
             print(f"{seen:,} samples, loss {mean_loss:.4f}, {speed:.0f} a second", flush=True)
         if time.monotonic() - saved > args.save_every:
-            save()
+            save(checkpoint, parts, device=device, seen=seen, widths=list(args.widths))
             saved = time.monotonic()
-    save()
-    print(f"{'stopped' if stopped else 'done'} at {seen:,} samples", flush=True)
+    save(checkpoint, parts, device=device, seen=seen, widths=list(args.widths))
+    print(f"{'stopped' if is_stopped() else 'done'} at {seen:,} samples", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ started again; runs unchanged on a CPU and on one CUDA GPU.
 
 import argparse
 import math
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from checkpoints import random_state, restore_random
+from checkpoints import resume, save, stop_at_signal
 from network import DECODER_WIDTHS, make_autoencoder, pick_device
 
 
@@ -51,41 +49,16 @@ def main() -> None:
     optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     print(f"decoder {sum(p.numel() for p in parameters):,}", flush=True)
 
-    seen = 0
     checkpoint = args.run / "decoder.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        autoencoder.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
-        restore_random(state["random"], device)
-        seen = state["seen"]
-        print(f"goes on from {seen:,} samples", flush=True)
-
-    def save() -> None:
-        state = {
-            "net": autoencoder.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "random": random_state(device),
-            "seen": seen,
-            "widths": list(args.widths),
-        }
-        torch.save(state, checkpoint.with_suffix(".partial"))
-        os.replace(checkpoint.with_suffix(".partial"), checkpoint)
-
-    stopped = False
-
-    def stop(*_) -> None:
-        nonlocal stopped
-        stopped = True
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    parts = {"net": autoencoder, "optimizer": optimizer}
+    seen = resume(checkpoint, parts, device=device)
+    is_stopped = stop_at_signal()
 
     def pictures(chosen: torch.Tensor) -> torch.Tensor:
         return pixels[chosen].permute(0, 3, 1, 2).float() / 127.5 - 1
 
     mean_loss, started, saved, first = None, time.monotonic(), time.monotonic(), seen
-    while seen < args.samples and not stopped:
+    while seen < args.samples and not is_stopped():
         rise = min(1.0, (seen + 1) / (100 * args.batch))
         for group in optimizer.param_groups:
             group["lr"] = 0.002 * rise * (0.02 + 0.49 * (1 + math.cos(math.pi * seen / args.samples)))
@@ -106,13 +79,13 @@ def main() -> None:
             speed = (seen - first) / (time.monotonic() - started)
             print(f"{seen:,} samples, loss {mean_loss:.4f}, {speed:.0f} a second", flush=True)
         if time.monotonic() - saved > args.save_every:
-            save()
+            save(checkpoint, parts, device=device, seen=seen, widths=list(args.widths))
             saved = time.monotonic()
-    save()
+    save(checkpoint, parts, device=device, seen=seen, widths=list(args.widths))
     with torch.no_grad():
         chosen = torch.arange(0, len(pixels), max(1, len(pixels) // 128), device=device)
         error = F.mse_loss(autoencoder.decode(latents[chosen].float()).sample.clamp(-1, 1), pictures(chosen))
-    print(f"{'stopped' if stopped else 'done'} at {seen:,} samples, {10 * math.log10(4 / error.item()):.1f} dB")
+    print(f"{'stopped' if is_stopped() else 'done'} at {seen:,} samples, {10 * math.log10(4 / error.item()):.1f} dB")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 /** The simulated runtime as a separate process, for tests, load tests and first steps without a model. */
 import { serve } from '@hono/node-server'
 import { z } from 'zod'
-import { createSimulatedServer } from './runtimes/simulated.server.ts'
-import { simulatedOptions } from './runtimes/simulated.ts'
+import { createSimulatedServer } from './runtimes/simulated/server.ts'
+import { simulatedOptions } from './runtimes/simulated/simulated.ts'
 import { exitWith, onStopSignal } from './start.ts'
 
 const environment = z.object({

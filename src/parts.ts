@@ -7,10 +7,9 @@ import { createAuthenticate } from './auth/authenticate.ts'
 import { createOriginCheck } from './auth/origin.ts'
 import { createRateLimit } from './auth/rate-limit.ts'
 import type { Config } from './config/config.ts'
-import { createFilesystemImages } from './images/filesystem.ts'
 import type { ImageStore } from './images/image.ts'
 import { createLinks } from './images/links.ts'
-import { createMemoryImages } from './images/memory.ts'
+import { openImages } from './images/open.ts'
 import { scheduleSweep } from './images/sweep.ts'
 import type { Jobs } from './jobs/job.ts'
 import { openJobs } from './jobs/open.ts'
@@ -54,7 +53,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   let publicUrl = config.publicUrl
   const metrics = createMetrics()
   const targets = createTargets(config.targets)
-  const images = await openImages(config, log)
+  const images = await openImages({ ...settings, valkeyUrl: config.valkeyUrl, log })
   const randomKey = randomBytes(32).toString('base64url')
   const links = createLinks({
     publicUrl: () => publicUrl,
@@ -214,25 +213,4 @@ function describeConfig({ targets, jobs, images, runtimeService, auth }: Config)
     runtime_service: runtimeService,
     authentication: means.filter(Boolean).join(', ') || 'none',
   }
-}
-
-/** The store of pictures that the configuration names. @throws Error with a sentence when it cannot be used. */
-async function openImages({ images, valkeyUrl }: Config, log: Logger): Promise<ImageStore> {
-  const { backend, directory, maxBytes, valkeyMaxBytes, s3 } = images
-  if (backend === 'valkey' && valkeyUrl) {
-    const { createValkeyImages } = await import('./images/valkey.ts')
-    return await createValkeyImages({ url: valkeyUrl, maxBytes: valkeyMaxBytes, log })
-  }
-  if (backend === 'filesystem') return await createFilesystemImages({ directory, maxBytes })
-  if (!s3) return createMemoryImages({ maxBytes })
-  const { endpoint, bucket, region, prefix, accessKey, secretKey } = s3
-  const { createS3Images } = await import('./images/s3.ts')
-  return await createS3Images({
-    endpoint,
-    bucket,
-    region,
-    ...(prefix === undefined ? {} : { prefix }),
-    accessKey: () => accessKey.read(),
-    secretKey: () => secretKey.read(),
-  })
 }

@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:http'
-import { encodePng } from '../../src/runtimes/png.ts'
+import { encodePng } from '../../src/png.ts'
 
 // Noise does not compress: the file is as large as its pixels.
 const SIDE = Math.round(Math.sqrt(Number(process.env.BYTES ?? 1_044_300) / 3))

@@ -171,6 +171,20 @@ describe('IMAGES_BACKEND=s3', () => {
     for (const variable of ['ENDPOINT', 'ACCESS_KEY', 'SECRET_KEY'])
       expect(message).toContain(`IMAGES_S3_${variable}: is needed with IMAGES_BACKEND=s3`)
   })
+
+  test('takes a prefix of up to 200 characters', () => {
+    const withPrefix = (length: number) => ({ ...S3, IMAGES_S3_PREFIX: 'p'.repeat(length) })
+    expect(loadConfig(withPrefix(200)).images.s3?.prefix).toHaveLength(200)
+    expect(problemsOf(withPrefix(201))).toContain('at most 200 characters')
+  })
+
+  test.each(['http://user@s3.example.com', 'http://:password@s3.example.com'])(
+    'refuses credentials in the address: %s',
+    (endpoint) =>
+      expect(problemsOf({ ...S3, IMAGES_S3_ENDPOINT: endpoint })).toContain(
+        'without query, fragment or credentials',
+      ),
+  )
 })
 
 describe('JOBS_BACKEND=valkey', () => {

@@ -1,17 +1,7 @@
 /** The stores of pictures, and what servers that share their jobs must share besides. */
-import type { Secret } from '../auth/secret.ts'
+import type { S3Settings } from '../images/open.ts'
 import type { ConfigProblem } from './problem.ts'
 import type { Raw, Secrets } from './settings.ts'
-
-/** The address of an S3-compatible store and the credentials for it. */
-export interface S3Settings {
-  readonly endpoint: string
-  readonly bucket: string
-  readonly region: string
-  readonly prefix: string | undefined
-  readonly accessKey: Secret
-  readonly secretKey: Secret
-}
 
 /** Reads the settings of IMAGES_BACKEND=s3 and reports what is missing. */
 export function readS3(value: Raw, secrets: Secrets, problems: ConfigProblem[]): S3Settings | undefined {

@@ -34,10 +34,13 @@ export const text = (allowed: string, pattern = /^[^\0]+$/): Kind<string> => ({
   schema: z.string().regex(pattern),
 })
 export const httpUrl: Kind<string> = {
-  allowed: 'an http:// or https:// URL without query or fragment',
+  allowed: 'an http:// or https:// URL without query, fragment or credentials',
   schema: z
     .url({ protocol: /^https?$/ })
-    .refine((value) => !/[?#]/.test(value) && new URL(value).username === '')
+    .refine((value) => {
+      const { username, password } = new URL(value)
+      return !/[?#]/.test(value) && username === '' && password === ''
+    })
     .transform((value) => value.replace(/\/+$/, '')),
 }
 export const valkeyUrl: Kind<string> = {

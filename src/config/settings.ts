@@ -248,8 +248,8 @@ export const SETTINGS = {
   ),
   IMAGES_S3_PREFIX: setting(
     text(
-      'a path without slashes at its ends',
-      /^(?!.*(^|\/)\.\.?(\/|$))[A-Za-z0-9_.-]+(\/[A-Za-z0-9_.-]+)*$/,
+      'a path without slashes at its ends, at most 200 characters',
+      /^(?=.{1,200}$)(?!.*(^|\/)\.\.?(\/|$))[A-Za-z0-9_.-]+(\/[A-Za-z0-9_.-]+)*$/,
     ),
     'The path of the pictures in the bucket (s3).',
   ),

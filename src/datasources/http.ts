@@ -1,6 +1,6 @@
-/** HTTP to a data source: bounded answers, one attempt's time limit, and repeats of what may be repeated. */
-import { setTimeout as sleep } from 'node:timers/promises'
+/** HTTP to a data source: bounds the size of answers and the time of an attempt, and retries what may be repeated. */
 import { Agent, request } from 'undici'
+import { retry } from '../retry.ts'
 
 const ATTEMPT_MS = 30_000
 const CONNECT_MS = 5000
@@ -9,7 +9,7 @@ const LONGEST_PAUSE_MS = 1000
 /** Answered by gateways in front of a healthy server: https://trino.io/docs/current/develop/client-protocol.html */
 const INTERMITTENT = [502, 503, 504]
 
-/** There was no whole answer. `message` says why, without any address. */
+/** There is no whole answer. `message` says why, without any address. */
 export class NoAnswer extends Error {
   override readonly name = 'NoAnswer'
 }
@@ -19,12 +19,24 @@ export class AnswerTooLarge extends Error {
   override readonly name = 'AnswerTooLarge'
 }
 
+/** An answer of a gateway, which may be another one at the next attempt. */
+class Intermittent extends Error {
+  readonly answer: HttpAnswer
+  constructor(answer: HttpAnswer) {
+    super(`status ${answer.status}`)
+    this.answer = answer
+  }
+}
+
 export interface HttpRequest {
   readonly method: 'GET' | 'POST' | 'DELETE'
   readonly url: string
   readonly headers: Readonly<Record<string, string>>
   readonly body?: string
-  /** What to send again, for how long (milliseconds): `answers` means a status of 502, 503 or 504, `all` any failure. */
+  /**
+   * After what to retry, and for how long in milliseconds. `answers` means a status of 502, 503 or 504, `all` means
+   * these and no answer at all.
+   */
   readonly repeat: { readonly after: 'answers' | 'all' | 'nothing'; readonly forMs: number }
   readonly signal: AbortSignal
 }
@@ -37,17 +49,21 @@ export interface HttpAnswer {
 
 export interface Http {
   /**
-   * Sends a request; answers whatever the status. Redirects are not followed: they would carry credentials elsewhere.
+   * Sends a request; resolves with an answer of any status. It does not follow redirects: they would carry credentials
+   * elsewhere.
    * @throws NoAnswer, AnswerTooLarge, and the signal's reason once it aborts.
    */
   send(request: HttpRequest): Promise<HttpAnswer>
+  /** Sends a request whose outcome nobody needs, such as one that stops a query. */
+  sendInBackground(request: HttpRequest): void
+  /** Waits for what was sent in the background, and ends everything else. */
   close(): Promise<void>
 }
 
 /** Connections to one data source. `ca`: certificates (PEM) to trust besides the engine's own. */
 export function createHttp({ ca, maxBytes }: { ca?: string; maxBytes: number }): Http {
   const agent = new Agent({
-    connect: { timeout: CONNECT_MS, ...(ca === undefined ? {} : { ca }) },
+    connect: { timeout: CONNECT_MS, ca },
     headersTimeout: 0,
     bodyTimeout: 0,
   })
@@ -83,25 +99,49 @@ export function createHttp({ ca, maxBytes }: { ca?: string; maxBytes: number }):
     }
   }
 
+  async function send(request: HttpRequest): Promise<HttpAnswer> {
+    const { repeat, signal } = request
+    const isTransient = (error: unknown) =>
+      (error instanceof Intermittent && repeat.after !== 'nothing') ||
+      (error instanceof NoAnswer && repeat.after === 'all')
+    try {
+      return await retry(
+        async () => {
+          const answer = await attempt(request)
+          if (INTERMITTENT.includes(answer.status)) throw new Intermittent(answer)
+          return answer
+        },
+        {
+          isTransient,
+          until: performance.now() + repeat.forMs,
+          signal,
+          firstPauseMs: FIRST_PAUSE_MS,
+          longestPauseMs: LONGEST_PAUSE_MS,
+        },
+      )
+    } catch (error) {
+      signal.throwIfAborted()
+      if (error instanceof Intermittent) return error.answer
+      throw error
+    }
+  }
+
+  const background = new Set<Promise<unknown>>()
+
   return {
-    async send(request) {
-      const { repeat, signal } = request
-      const until = performance.now() + repeat.forMs
-      for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
-        const answer = await attempt(request).catch((error) => {
-          if (error instanceof NoAnswer && repeat.after === 'all') return error
-          throw error
-        })
-        const failed = answer instanceof NoAnswer || INTERMITTENT.includes(answer.status)
-        const again = failed && repeat.after !== 'nothing' && performance.now() + pauseMs < until
-        if (!again && answer instanceof NoAnswer) throw answer
-        if (!again) return answer as HttpAnswer
-        await sleep(pauseMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => {
-          throw signal.reason
-        })
-      }
+    send,
+
+    sendInBackground(request) {
+      const sent = send(request)
+        .catch(() => {})
+        .finally(() => background.delete(sent))
+      background.add(sent)
     },
-    // Not `close`: that would wait for queries whose callers are gone.
-    close: () => agent.destroy(),
+
+    async close() {
+      await Promise.all(background)
+      // Not `close`: it would wait for queries whose callers are gone.
+      await agent.destroy()
+    },
   }
 }

@@ -62,6 +62,6 @@ export function queryTooLong({ cause, afterMs }: { cause?: unknown; afterMs?: nu
     'deadline_exceeded',
     `The query was stopped${after}: it took longer than it may (TRINO_QUERY_TIMEOUT_MS). Narrow it with a filter on ` +
       'a partition column, or aggregate less.',
-    cause === undefined ? {} : { cause },
+    { cause },
   )
 }

@@ -3,8 +3,8 @@
  * `EXPLAIN (TYPE VALIDATE) SELECT EXISTS (...)`, which executes nothing. EXISTS is a reserved word, and within its
  * parentheses Trino's grammar (SqlBase.g4) takes a `query` and nothing else. So when the whole is valid, the first
  * token of the statement is SELECT, WITH, VALUES, TABLE or a parenthesis, as Trino's lexer sees it, comments and all;
- * and no statement but a query begins with one of these. Whatever else is in the text, a second statement or a
- * parenthesis that closes too early, can only make it invalid.
+ * and no statement but a query begins with one of these. Anything else in the text, such as a second statement
+ * or a parenthesis that closes too early, can only make it invalid.
  *
  * For anything else Trino names the token that it found instead. Only SHOW and DESCRIBE are taken on its word, and
  * EXPLAIN where a query follows, because EXPLAIN ANALYZE executes.
@@ -12,7 +12,7 @@
 import { AppError } from '../errors.ts'
 import { TrinoError } from './trino-error.ts'
 
-/** Executes nothing, whatever follows: only EXPLAIN ANALYZE does. */
+/** Executes nothing of what follows: only EXPLAIN ANALYZE does. */
 const VALIDATE = 'EXPLAIN (TYPE VALIDATE) '
 const NO_QUERY = /^line (\d+):(\d+): mismatched input '(\w+)'\. Expecting: <query>$/
 /**
@@ -51,7 +51,7 @@ export async function assertReadOnly(
   throw new AppError(
     'forbidden',
     `Only statements that read are run: SELECT, WITH, VALUES, SHOW, DESCRIBE, EXPLAIN of a query. Trino found ${first.word.toUpperCase().slice(0, 40)}. ` +
-      'Who runs this server may allow others (TRINO_ALLOW_WRITES).',
+      'The operator of this server may allow others (TRINO_ALLOW_WRITES).',
   )
 }
 

@@ -1,4 +1,4 @@
-/** What a query answers, page by page, up to limits: https://trino.io/docs/current/develop/client-protocol.html */
+/** Collects the result of a query, page by page, up to limits: https://trino.io/docs/current/develop/client-protocol.html */
 import { z } from 'zod'
 import { TrinoError } from './trino-error.ts'
 
@@ -99,7 +99,7 @@ export function createCollector({ maxRows, maxBytes }: QueryLimits) {
       }
       return true
     },
-    /** What there is so far; `cutBy` says why no more was asked for. */
+    /** The result so far; `cutBy` says why no more was requested. */
     result(cutBy?: Cut): QueryResult {
       return {
         queryId: last.id ?? undefined,

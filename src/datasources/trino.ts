@@ -1,7 +1,8 @@
 /**
- * Client of a Trino cluster: https://trino.io/docs/current/develop/client-protocol.html. A POST registers a statement,
- * which runs only while somebody follows `nextUri`, and a DELETE of that stops it. `nextUri` is a key to the query:
- * whoever has it reads the result. It is followed on the configured origin alone, and never logged or returned.
+ * Client of a Trino cluster: https://trino.io/docs/current/develop/client-protocol.html. A POST registers a statement.
+ * It runs only while somebody follows `nextUri`, and a DELETE of `nextUri` stops it. `nextUri` is a key to the query:
+ * anyone who has it can read the result. This client follows it on the configured origin only, and never logs or
+ * returns it.
  */
 import { readFileSync } from 'node:fs'
 import { AppError, plainText } from '../errors.ts'
@@ -24,11 +25,11 @@ const CANCEL_MS = 5000
 const SOURCE = 'diffusers-mcp'
 
 export interface TrinoOptions {
-  /** http:// or https://, the coordinator or the load balancer before it. */
+  /** The http:// or https:// URL of the coordinator, or of the load balancer in front of it. */
   readonly url: string
-  /** Absent only with `jwt`, where Trino takes the user from the token. */
+  /** Absent only with `jwt`: then Trino takes the user from the token. */
   readonly user?: string
-  /** Read for each request, so that it may be rotated. */
+  /** Called for each request, so that the password may be rotated. */
   readonly password?: () => string
   readonly jwt?: () => string
   /** File with certificates (PEM) to trust besides the engine's own. */
@@ -43,12 +44,8 @@ export interface Trino extends QueryEngine {
 
 /** A Trino cluster. @throws Error when `caFile` cannot be read. */
 export function createTrino({ url, user, password, jwt, caFile }: TrinoOptions): Trino {
-  const http = createHttp({
-    maxBytes: PAGE_MAX_BYTES,
-    ...(caFile === undefined ? {} : { ca: readFileSync(caFile, 'utf8') }),
-  })
+  const http = createHttp({ maxBytes: PAGE_MAX_BYTES, ca: caFile && readFileSync(caFile, 'utf8') })
   const { origin } = new URL(url)
-  const cancelling = new Set<Promise<unknown>>()
 
   const headers = (): Record<string, string> => ({
     ...(user === undefined ? {} : { 'x-trino-user': user }),
@@ -81,21 +78,18 @@ export function createTrino({ url, user, password, jwt, caFile }: TrinoOptions):
       signal,
     })
 
-  /** Stops a query that nobody waits for any more; in the background, because the caller need not know. */
-  function cancel(nextUri: string): void {
-    const cancelled = http
-      .send({
-        method: 'DELETE',
-        url: nextUri,
-        headers: headers(),
-        repeat: { after: 'all', forMs: REPEAT_MS },
-        signal: AbortSignal.timeout(CANCEL_MS),
-      })
-      // A coordinator that is gone has no query left to stop, and ends what nobody follows by itself.
-      .catch(() => {})
-      .finally(() => cancelling.delete(cancelled))
-    cancelling.add(cancelled)
-  }
+  /**
+   * Stops a query that nobody waits for any more. It does not matter if that fails: a coordinator that is gone has no
+   * query to stop, and Trino itself ends a query that nobody follows.
+   */
+  const cancel = (nextUri: string) =>
+    http.sendInBackground({
+      method: 'DELETE',
+      url: nextUri,
+      headers: headers(),
+      repeat: { after: 'all', forMs: REPEAT_MS },
+      signal: AbortSignal.timeout(CANCEL_MS),
+    })
 
   return {
     async query(sql, options) {
@@ -107,13 +101,13 @@ export function createTrino({ url, user, password, jwt, caFile }: TrinoOptions):
       const collector = createCollector(limits)
       let nextUri: string | undefined
       try {
-        // Not ended by the signal: the answer is all there is to stop the query by.
+        // The signal does not end this request: only its answer says how to stop the query.
         const registered = pageOf({
           method: 'POST',
           url: `${url}/v1/statement`,
           headers: { ...headers(), ...sessionHeaders(options), 'content-type': 'text/plain; charset=utf-8' },
           body: sql,
-          // A statement that was registered twice runs once: only one of the two is followed.
+          // If Trino registers the statement twice, it runs once: only one of the two is followed.
           repeat: { after: 'answers', forMs: REPEAT_MS },
           signal: AbortSignal.timeout(timeoutMs + CANCEL_MS),
         })
@@ -137,7 +131,7 @@ export function createTrino({ url, user, password, jwt, caFile }: TrinoOptions):
     },
 
     async check({ signal }) {
-      // Without credentials: whether they are right shows in a query.
+      // Without credentials: a query shows whether they are right.
       const answer = await http
         .send({
           method: 'GET',
@@ -153,10 +147,7 @@ export function createTrino({ url, user, password, jwt, caFile }: TrinoOptions):
         throw unavailable(new Error(`/v1/info answers ${answer.status}: ${plainText(answer.text, 200)}`))
     },
 
-    async close() {
-      await Promise.all(cancelling)
-      await http.close()
-    },
+    close: () => http.close(),
   }
 }
 
@@ -169,7 +160,7 @@ function sessionHeaders({ catalog, schema, timeoutMs, requestId }: QueryOptions)
   return {
     'x-trino-source': SOURCE,
     'x-trino-trace-token': requestId,
-    // Without it timestamps are cut to milliseconds.
+    // Without it Trino cuts timestamps to milliseconds.
     'x-trino-client-capabilities': 'PARAMETRIC_DATETIME',
     'x-trino-session': `query_max_run_time=${timeoutMs}ms`,
     ...(catalog === undefined ? {} : { 'x-trino-catalog': catalog }),
@@ -191,10 +182,10 @@ function refusal({ status, text, retryAfter }: HttpAnswer): AppError {
   if (status === 401 || status === 403)
     return new AppError(
       'runtime_failed',
-      "Trino refuses this server's credentials. Whoever runs it should check TRINO_USER and TRINO_PASSWORD or TRINO_JWT.",
+      "Trino refuses this server's credentials. The operator should check TRINO_USER and TRINO_PASSWORD or TRINO_JWT.",
       { cause },
     )
-  // For example a session property that this cluster does not have; its own words, not those of a proxy's page.
+  // For example a session property that this cluster does not have. Only Trino's own words, not the page of a proxy.
   if (status === 400 && !text.includes('<'))
     return new AppError('invalid_request', `Trino refused the request: ${plainText(text)}`, { cause })
   if (status === 404 || status === 410)
@@ -206,7 +197,7 @@ function refusal({ status, text, retryAfter }: HttpAnswer): AppError {
   if (status === 429)
     return new AppError('overloaded', 'Trino takes no more queries now. Please try again later.', {
       cause,
-      ...(/^\d{1,4}$/.test(retryAfter ?? '') ? { retryAfterSeconds: Number(retryAfter) } : {}),
+      retryAfterSeconds: /^\d{1,4}$/.test(retryAfter ?? '') ? Number(retryAfter) : undefined,
     })
   return status >= 502 && status <= 504 ? unavailable(cause) : failed(cause)
 }

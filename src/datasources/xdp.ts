@@ -1,7 +1,8 @@
 /**
- * Client of Acceldata xDP's control plane, whose base URL ends in `/xdp-cp-service/api`. Its API is not published: the
- * source is what its published MCP server sent and read. Plain headers `accessKey` and `secretKey`; answers in
- * `{errorCode, success, message, detailedMessage, data}`; pages from 0; Trino's SQL through `POST /query/execute`.
+ * Client of Acceldata xDP's control plane, whose base URL ends in `/xdp-cp-service/api`. Its API is not published: this
+ * client follows what its published MCP server sends and reads. Requests carry the headers `accessKey` and `secretKey`;
+ * answers are `{errorCode, success, message, detailedMessage, data}`; pages count from 0; `POST /query/execute` takes
+ * Trino's SQL.
  */
 import { z } from 'zod'
 import { AppError, plainText, quote } from '../errors.ts'
@@ -15,9 +16,9 @@ const REPEAT_MS = 3000
 const CANCEL_MS = 5000
 
 export interface XdpOptions {
-  /** As `https://xdp.example.com/xdp-cp-service/api`. */
+  /** Such as `https://xdp.example.com/xdp-cp-service/api`. */
   readonly baseUrl: string
-  /** Read for each request, so that they may be rotated. */
+  /** Called for each request, so that the keys may be rotated. */
   readonly accessKey: () => string
   readonly secretKey: () => string
   /** How long one request may take, in milliseconds. */
@@ -36,14 +37,14 @@ export interface Datastores {
 }
 
 export interface Xdp {
-  /** One page of datastores, counted from 0; `sortBy` as `updatedAt:asc`. @throws AppError */
+  /** One page of datastores. Pages count from 0; `sortBy` is such as `updatedAt:asc`. @throws AppError */
   listDatastores(
     page: { page: number; size: number; sortBy: string },
     options: { signal: AbortSignal },
   ): Promise<Datastores>
   /**
-   * Trino as one data plane offers it. There is no session: no default catalog, and no time limit within Trino.
-   * Aborting a statement closes the connection to XDP; Trino hears of it where XDP gave a `nextUri` of its own.
+   * Trino in one data plane. There is no session, so no default catalog and no time limit within Trino. To abort a
+   * statement closes the connection to XDP, and stops the query in Trino where XDP gave a `nextUri` of its own.
    */
   trino(dataplane: string): QueryEngine
   /** @throws AppError while XDP cannot be used with these keys. */
@@ -62,7 +63,7 @@ const datastorePage = z.object({
   dataStores: z.array(z.record(z.string(), z.unknown())),
   meta: z.object({ size: z.number(), page: z.number(), count: z.number() }),
 })
-/** The answer of `/query/execute`, and of a following page, which may as well be Trino's own. */
+/** The answer of `/query/execute`, and of a following page, which may also be Trino's own. */
 const execution = z.object({
   queryId: z.string().nullish(),
   status: z.string().nullish(),
@@ -74,7 +75,6 @@ const execution = z.object({
 export function createXdp({ baseUrl, accessKey, secretKey, timeoutMs }: XdpOptions): Xdp {
   const http = createHttp({ maxBytes: ANSWER_MAX_BYTES })
   const { origin } = new URL(baseUrl)
-  const cancelling = new Set<Promise<unknown>>()
   const headers = () => ({
     accept: 'application/json',
     accesskey: accessKey(),
@@ -94,8 +94,8 @@ export function createXdp({ baseUrl, accessKey, secretKey, timeoutMs }: XdpOptio
         method,
         url,
         headers: { ...headers(), ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-        // A query may be anything, so it is sent once.
+        body: body === undefined ? undefined : JSON.stringify(body),
+        // A query may change something, so it is sent once.
         repeat: method === 'GET' ? { after: 'all', forMs: REPEAT_MS } : { after: 'nothing', forMs: 0 },
         signal,
       })
@@ -107,25 +107,20 @@ export function createXdp({ baseUrl, accessKey, secretKey, timeoutMs }: XdpOptio
     return contentOf(answer)
   }
 
-  /** An address that XDP gave, where it lies on XDP's own origin: only there the keys may go. */
+  /** An address from XDP if it is on XDP's own origin: the keys must not go anywhere else. */
   const ownAddress = (nextUri: string | null | undefined): string | undefined => {
     const url = nextUri ? URL.parse(nextUri, `${baseUrl}/`) : null
     return url?.origin === origin ? url.href : undefined
   }
 
-  function cancel(url: string): void {
-    const cancelled = http
-      .send({
-        method: 'DELETE',
-        url,
-        headers: headers(),
-        repeat: { after: 'nothing', forMs: 0 },
-        signal: AbortSignal.timeout(CANCEL_MS),
-      })
-      .catch(() => {})
-      .finally(() => cancelling.delete(cancelled))
-    cancelling.add(cancelled)
-  }
+  const cancel = (url: string) =>
+    http.sendInBackground({
+      method: 'DELETE',
+      url,
+      headers: headers(),
+      repeat: { after: 'nothing', forMs: 0 },
+      signal: AbortSignal.timeout(CANCEL_MS),
+    })
 
   const xdp: Xdp = {
     async listDatastores({ page, size, sortBy }, { signal }) {
@@ -187,15 +182,12 @@ export function createXdp({ baseUrl, accessKey, secretKey, timeoutMs }: XdpOptio
       await xdp.listDatastores({ page: 0, size: 1, sortBy: 'updatedAt:asc' }, { signal })
     },
 
-    async close() {
-      await Promise.all(cancelling)
-      await http.close()
-    },
+    close: () => http.close(),
   }
   return xdp
 }
 
-/** What an answer carries. @throws AppError for a status or an envelope that tells of a failure. */
+/** The content of an answer. @throws AppError for a status or an envelope that reports a failure. */
 function contentOf({ status, text, retryAfter }: HttpAnswer): unknown {
   let json: unknown
   try {
@@ -205,19 +197,19 @@ function contentOf({ status, text, retryAfter }: HttpAnswer): unknown {
   }
   const { data: said } = envelope.safeParse(json)
   if (status >= 200 && status < 300 && said?.success !== false)
-    // A page of Trino's has a `data` of its own: only an envelope is opened.
+    // A page of Trino has a `data` of its own, so only an envelope is opened.
     return said?.success === true ? said.data : json
   const { message, detailedMessage, errorCode } = said ?? {}
   const cause = new Error(
     `status ${status}, code ${errorCode}: ${plainText(`${message}; ${detailedMessage}`, 1000)}`,
   )
-  // An envelope may tell of a failure under status 200; where its code is one of HTTP's, that counts.
+  // An envelope may report a failure under status 200. If its code is one of HTTP's, that code counts.
   const code = status < 300 && /^[45]\d\d$/.test(String(errorCode)) ? Number(errorCode) : status
   const reason = plainText(message ?? 'no reason given')
   if (code === 401 || code === 403)
     return raise(
       'runtime_failed',
-      "XDP refuses this server's credentials. Whoever runs it should check XDP_ACCESS_KEY and XDP_SECRET_KEY.",
+      "XDP refuses this server's credentials. The operator should check XDP_ACCESS_KEY and XDP_SECRET_KEY.",
       cause,
     )
   if (code === 404) return raise('not_found', `XDP: ${reason}`, cause)
@@ -226,13 +218,13 @@ function contentOf({ status, text, retryAfter }: HttpAnswer): unknown {
   if (code === 429)
     throw new AppError('overloaded', 'XDP takes no more requests now. Please try again later.', {
       cause,
-      ...(/^\d{1,4}$/.test(retryAfter ?? '') ? { retryAfterSeconds: Number(retryAfter) } : {}),
+      retryAfterSeconds: /^\d{1,4}$/.test(retryAfter ?? '') ? Number(retryAfter) : undefined,
     })
   if (code >= 502 && code <= 504) throw unavailable(cause)
   throw failed(cause)
 }
 
-/** A page of a result. @throws AppError for what tells of a failed query. */
+/** A page of a result. @throws AppError for a failed query. */
 function pageOf(content: unknown): Page {
   const { result, error, status, queryId } = parse(execution, content)
   if (error !== undefined && error !== null && error !== '') throw queryFailed(error)
@@ -250,7 +242,7 @@ const errorObject = z.object({
   errorType: z.string().optional(),
 })
 
-/** Trino's error as XDP passes it on: whole, or as a text in which a place in the statement marks a user's error. */
+/** Trino's error as XDP passes it on: whole, or as a text. A text with a place in the statement is a user's error. */
 function queryFailed(error: unknown): AppError {
   const { data } = errorObject.safeParse(typeof error === 'string' ? { message: error } : error)
   if (!data) return failed(new Error(quote(error)))

@@ -1,18 +1,18 @@
-/** Which pictures a store holds, in the order of their making: what bounds it, ages it and pages through it. */
+/** Which pictures a store holds, oldest first: finds what to remove for room, what has expired, and the next page. */
 import { AppError, quote } from '../errors.ts'
 import type { ImageRecord } from './image.ts'
 
 interface Entry {
   readonly id: string
   readonly owner: string
-  /** What the picture takes of the store, in bytes. */
+  /** The space that the picture takes in the store, in bytes. */
   readonly bytes: number
   /** Milliseconds since 1970, like `expiresAt`. */
   readonly createdAt: number
   readonly expiresAt: number
 }
 
-/** Where a picture is in the order of their making. */
+/** Where a picture is in the order of creation. */
 export type Place = Pick<Entry, 'createdAt' | 'id'>
 
 export type Catalogue = ReturnType<typeof createCatalogue>
@@ -63,7 +63,7 @@ export function createCatalogue() {
 
     expired: (now: number) => oldestFirst.filter(({ expiresAt }) => expiresAt <= now).map(({ id }) => id),
 
-    /** What has to go before `bytes` more fit into `maxBytes`: the expired, then the oldest. */
+    /** The ids to remove before `bytes` more fit into `maxBytes`: the expired pictures, then the oldest. */
     inTheWayOf({ bytes, maxBytes, now }: { bytes: number; maxBytes: number; now: number }): string[] {
       const expired = oldestFirst.filter(({ expiresAt }) => expiresAt <= now)
       const valid = oldestFirst.filter(({ expiresAt }) => expiresAt > now)
@@ -77,7 +77,7 @@ export function createCatalogue() {
     },
 
     /**
-     * One owner's pictures, newest first. `next` says where to go on, also when the picture it names is gone by then.
+     * One owner's pictures, newest first. `next` says where to go on, also if the picture that it names is gone by then.
      * @throws AppError `invalid_request` for a limit outside 1-100, or an `after` that was never a `next`.
      */
     page(options: { owner: string; limit: number; after: string | undefined; now: number }) {

@@ -1,10 +1,10 @@
-/** What every store refuses, so that no store has to trust its caller. */
+/** Checks that every store makes, so that no store has to trust its caller. */
 import { AppError } from '../errors.ts'
 import type { ImageRecord, StoredImage } from './image.ts'
 
 const ID = /^[A-Za-z0-9_-]{1,64}$/
 
-/** True for an id of the fixed form. Anything else names no picture, no path and no link. */
+/** True for an id of the right form. Anything else names no picture, no path and no link. */
 export function isImageId(id: string): boolean {
   return ID.test(id)
 }
@@ -31,7 +31,7 @@ export function checkImage({ record, png }: StoredImage): void {
 }
 
 /**
- * Refuses what would not fit into an empty store. Both sizes in bytes; `setting` is the name of the bound.
+ * Refuses a picture that would not fit into an empty store. Both sizes in bytes; `setting` is the name of the bound.
  * @throws AppError `too_large`
  */
 export function checkFits(options: { bytes: number; maxBytes: number; setting?: string }): void {

@@ -1,6 +1,6 @@
-/** Finished pictures: what is kept of one, and what every store of them can do. */
+/** Finished pictures: what a store keeps of one, and what every store can do. */
 
-/** All that is known of a picture besides its bytes. Names are those of the request vocabulary. */
+/** Everything that is known about a picture besides its bytes. Names are those of the request vocabulary. */
 export interface ImageRecord {
   /** URL-safe, at most 64 characters of [A-Za-z0-9_-]. */
   readonly id: string
@@ -40,10 +40,10 @@ export interface ImagePage {
   readonly next?: string
 }
 
-/** A store of finished pictures. Expired pictures are as good as absent, swept or not. */
+/** A store of finished pictures. Expired pictures count as absent, swept or not. */
 export interface ImageStore {
   /**
-   * Creates the picture if its id is free, else leaves the stored one (first writer wins); returns what is stored.
+   * Creates the picture if its id is free, else leaves the stored one (first writer wins); returns the stored record.
    * @throws AppError `internal` when it cannot be stored (disk full), `too_large` when it exceeds the whole store,
    * `overloaded` while a store on the network is away, as everything else does.
    */
@@ -57,7 +57,7 @@ export interface ImageStore {
   list(owner: string, options: { limit: number; after?: string }): Promise<ImagePage>
   /** Removes what has expired; returns how many. */
   sweep(): Promise<number>
-  /** Resolves while the store can be reached; absent where nothing can come in between. @throws AppError `overloaded` */
+  /** Resolves while the store can be reached; absent for a store in this process. @throws AppError `overloaded` */
   check?(): Promise<void>
   close(): Promise<void>
 }

@@ -1,4 +1,4 @@
-/** Signed links: whoever has one may GET that one variant of that one picture until it expires, and nothing else. */
+/** Signed links: anyone who has one may GET one variant of one picture until the link expires, and nothing else. */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { AppError } from '../errors.ts'
 import { isImageId } from './check.ts'
@@ -6,16 +6,16 @@ import { isImageId } from './check.ts'
 /** The PNG itself, or a smaller WebP. */
 export type Variant = 'full' | 'preview'
 
-/** What a link is made of. */
+/** What a link points to. */
 export interface LinkTarget {
   readonly id: string
-  /** RFC 3339; the link ends with that second begun. */
+  /** RFC 3339; the link ends at the beginning of that second. */
   readonly expiresAt: string
   /** Default `full`. */
   readonly variant?: Variant
 }
 
-/** A link as it came back: the id of the path, and the query as it was written. */
+/** A link as a client sent it back: the id of the path, and the query as it was written. */
 export interface ReceivedLink {
   readonly id: string
   readonly exp: string | undefined
@@ -35,7 +35,7 @@ export interface Links {
   verify(link: ReceivedLink): void
 }
 
-/** Says what is signed, so that a signature is worth nothing for any other purpose of the same key. */
+/** Part of what is signed, so that a signature is useless for any other purpose of the same key. */
 const PURPOSE = 'diffusers-mcp image link 1'
 /** 32 bytes in base64url. */
 const SIGNATURE = /^[A-Za-z0-9_-]{43}$/
@@ -43,7 +43,7 @@ const SIGNATURE = /^[A-Za-z0-9_-]{43}$/
 /**
  * Links signed by HMAC-SHA-256. `keys` gives the current keys: the first signs, all verify, so a key is rotated by
  * putting the new one in front. `publicUrl` gives where clients reach the server, a path prefix included, without a
- * slash at the end. Both are asked each time. `now` gives milliseconds since 1970.
+ * slash at the end. Both are called each time. `now` gives milliseconds since 1970.
  * Signing or verifying throws Error while there is no key, or an empty one.
  */
 export function createLinks(options: {
@@ -78,7 +78,7 @@ export function createLinks(options: {
     relativeOrAbsolute: (target) => absolute(target) ?? pathOf(target),
 
     verify({ id, exp = '', variant = '', sig = '' }) {
-      // Every key is tried: the time taken does not tell which one fits.
+      // Tries every key, so that the time taken does not tell which one fits.
       const fits = currentKeys().map((key) => equal(sig, sign(key, { id, exp, variant })))
       if (!fits.includes(true))
         throw new AppError(
@@ -95,16 +95,16 @@ export function createLinks(options: {
 }
 
 /**
- * The fields as texts, just as they stand in the link. None that is signed holds a line break, so a signed text has
- * one reading, and whatever verifies is as well-formed as what was signed.
+ * The fields as texts, just as they stand in the link. No field that is signed holds a line break, so a signed text has
+ * only one reading, and a link that verifies is as well-formed as the one that was signed.
  */
 function sign(key: string, { id, exp, variant }: { id: string; exp: string; variant: string }): string {
   return createHmac('sha256', key).update([PURPOSE, id, exp, variant].join('\n')).digest('base64url')
 }
 
 /**
- * Compares in constant time. The texts, not the bytes they stand for: base64url of 32 bytes has spare bits, and a
- * second spelling of a signature is not a signature.
+ * Compares in constant time. It compares the texts and not the bytes they stand for: base64url of 32 bytes has spare
+ * bits, and a second spelling of a signature is not a signature.
  */
 function equal(sig: string, expected: string): boolean {
   return SIGNATURE.test(sig) && timingSafeEqual(Buffer.from(sig), Buffer.from(expected))

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { imageStoreContract } from './contract.ts'
-import { makeImage, makePng, NOON } from './fixtures.ts'
+import { imageStoreContract } from '../../test/backends/images.ts'
+import { makeImage, makePng, NOON } from '../../test/support/pictures.ts'
 import { createMemoryImages } from './memory.ts'
 
 imageStoreContract('the memory store', async (options) => createMemoryImages(options))

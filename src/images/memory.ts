@@ -5,7 +5,7 @@ import type { ImageStore, StoredImage } from './image.ts'
 
 /**
  * A store bounded by `maxBytes`, counting pictures and their records; to make room the oldest go first.
- * `now` gives milliseconds since 1970. What `get` returns is the stored picture itself: do not write to it.
+ * `now` gives milliseconds since 1970. `get` returns the stored picture itself: do not write to it.
  */
 export function createMemoryImages(options: { maxBytes: number; now?: () => number }): ImageStore {
   const { maxBytes, now = Date.now } = options
@@ -68,8 +68,8 @@ export function createMemoryImages(options: { maxBytes: number; now?: () => numb
 }
 
 /**
- * The bytes as they are when they own their buffer; a copy when they are a slice of a much bigger one, such as a
- * whole HTTP answer, which the slice would keep alive uncounted.
+ * The bytes themselves when they own their buffer; a copy when they are a slice of a much bigger one, such as a whole
+ * HTTP answer, which the slice would keep alive without being counted.
  */
 function unpinned(bytes: Uint8Array): Uint8Array {
   return bytes.buffer.byteLength > bytes.byteLength * 1.125 ? new Uint8Array(bytes) : bytes

@@ -5,11 +5,12 @@ import { AppError } from '../errors.ts'
 const RETRY_AFTER_SECONDS = 5
 
 /**
- * Tells of a failure in a sentence for everyone; the cause is for the log. `what` begins it, without a full stop. An
- * AppError of a connection that is away says so already; `isOutage` knows the store's other outages.
+ * Turns the failure of an act into a sentence for the caller; the cause is for the log. `what` is the beginning of that
+ * sentence, without a full stop. An AppError of a connection that is away says so itself; `isOutage` tells the store's
+ * other outages from refusals.
  * @throws AppError `overloaded` for an outage, `internal` for a refusal; any other AppError as it is.
  */
-export async function told<T>(
+export async function explainOutage<T>(
   what: string,
   act: () => Promise<T>,
   isOutage: (error: unknown) => boolean = () => false,
@@ -19,7 +20,7 @@ export async function told<T>(
   } catch (error) {
     if (error instanceof AppError && error.code === 'overloaded')
       throw new AppError('overloaded', `${what}. ${error.message}`, {
-        ...(error.cause === undefined ? {} : { cause: error.cause }),
+        cause: error.cause,
         retryAfterSeconds: RETRY_AFTER_SECONDS,
       })
     if (error instanceof AppError) throw error

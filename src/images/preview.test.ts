@@ -1,6 +1,6 @@
 import sharp from 'sharp'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { makePng } from './fixtures.ts'
+import { makePng } from '../../test/support/pictures.ts'
 import { makePreview } from './preview.ts'
 
 const KIB = 1024

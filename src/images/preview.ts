@@ -1,12 +1,13 @@
-/** A picture made small enough to travel inside an answer. */
+/** Makes a picture small enough to travel inside an answer. */
 import { availableParallelism } from 'node:os'
 import sharp from 'sharp'
 import { AppError } from '../errors.ts'
-import { isPng } from './png.ts'
+import { isPng } from '../png.ts'
+import { createSlots } from '../slots.ts'
 
 /** The largest picture of the request vocabulary. */
 const MAX_INPUT_PIXELS = 2048 * 2048
-/** WebP qualities, tried in turn. */
+/** WebP qualities, tried one after the other. */
 const QUALITIES = [82, 65, 45, 25, 10]
 /** Pixels: the longest side is halved down to this when the lowest quality does not fit. */
 const SMALLEST_SIDE = 64
@@ -14,12 +15,12 @@ const SMALLEST_SIDE = 64
 const EFFORT = 2
 
 /**
- * Previews made at once, each on one thread: at most half the cores, since the same cores serve everybody else, and at
- * most two, since libuv has four threads for them and for all reading of files.
+ * How many previews are made at once, each on one thread: at most half the cores, because the same cores do all other
+ * work, and at most two, because libuv has four threads for them and for all reading of files.
  */
-const AT_ONCE = Math.max(1, Math.min(2, Math.floor(availableParallelism() / 2)))
+const slots = createSlots(Math.max(1, Math.min(2, Math.floor(availableParallelism() / 2))))
 sharp.concurrency(1)
-// Every picture is seen once: a cache of decoded pictures only takes memory.
+// Each picture is decoded once, so that a cache of decoded pictures would only take memory.
 sharp.cache(false)
 
 export interface Preview {
@@ -40,7 +41,8 @@ export async function makePreview(
   { maxSide = 1024, maxBytes }: { maxSide?: number; maxBytes: number },
 ): Promise<Preview> {
   if (!isPng(png)) throw undecodable(undefined)
-  return inTurn(async () => {
+  const release = await slots.take()
+  try {
     let side = maxSide
     do {
       const { data, info } = await decode(png, side)
@@ -55,7 +57,9 @@ export async function makePreview(
       'too_large',
       `No preview of the picture fits into ${maxBytes} bytes. Open it by its link, or let the operator raise INLINE_IMAGE_MAX_BYTES.`,
     )
-  })
+  } finally {
+    release()
+  }
 }
 
 /** Pixels, decoded once for all qualities: decoding a large PNG costs more than encoding a small WebP. */
@@ -76,20 +80,4 @@ function undecodable(cause: unknown): AppError {
     'The runtime made a picture that cannot be decoded, so there is no preview of it. Generate it again.',
     { cause },
   )
-}
-
-let running = 0
-const waiting: (() => void)[] = []
-
-/** Runs the work when a place is free; a place that is given up goes to whoever waits longest. */
-async function inTurn<T>(work: () => Promise<T>): Promise<T> {
-  if (running < AT_ONCE) running += 1
-  else await new Promise<void>((resolve) => waiting.push(resolve))
-  try {
-    return await work()
-  } finally {
-    const next = waiting.shift()
-    if (next) next()
-    else running -= 1
-  }
 }

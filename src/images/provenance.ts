@@ -1,9 +1,8 @@
-/** How a picture was made, written into its PNG: whoever has the file can make it again. */
-import { crc32 } from 'node:zlib'
+/** Writes into a PNG how it was made, so that anyone who has the file can make it again. */
 import packageJson from '../../package.json' with { type: 'json' }
 import { AppError } from '../errors.ts'
+import { AFTER_IHDR, isPng, pngChunk } from '../png.ts'
 import type { ImageRecord } from './image.ts'
-import { AFTER_IHDR, CHUNK_OVERHEAD, chunksOf, isPng } from './png.ts'
 
 const KEYWORD = 'diffusers-mcp'
 const SOFTWARE = `diffusers-mcp/${packageJson.version}`
@@ -15,10 +14,10 @@ const SOFTWARE = `diffusers-mcp/${packageJson.version}`
 const ITXT_HEAD = Buffer.from(`${KEYWORD}\0\0\0\0\0`, 'latin1')
 
 /**
- * What a PNG tells about itself: all that it takes to make it again, and nothing that differs between two runs, so that
- * the same seed gives the same bytes. Owner, ids and times are not in it.
+ * What a PNG says about itself: everything that is needed to make it again, and nothing that differs between two runs,
+ * so that the same seed gives the same bytes. It holds no owner, ids or times.
  */
-export interface Provenance {
+interface Provenance {
   readonly software: string
   readonly prompt: string
   readonly negative_prompt?: string
@@ -41,7 +40,7 @@ export interface Provenance {
 export function addProvenance(
   png: Uint8Array,
   record: ImageRecord,
-  { headroom = 0 }: { headroom?: number | undefined } = {},
+  { headroom = 0 }: { headroom?: number } = {},
 ): Uint8Array {
   if (!isPng(png))
     throw new AppError(
@@ -49,15 +48,7 @@ export function addProvenance(
       'The runtime answered with something that is not a PNG picture. The operator has to look at the runtime.',
     )
   const text = Buffer.from(JSON.stringify(provenanceOf(record)))
-  const length = ITXT_HEAD.byteLength + text.byteLength
-  const chunk = Buffer.allocUnsafe(CHUNK_OVERHEAD + length)
-  chunk.writeUInt32BE(length, 0)
-  chunk.write('iTXt', 4, 'latin1')
-  chunk.set(ITXT_HEAD, 8)
-  chunk.set(text, 8 + ITXT_HEAD.byteLength)
-  // The CRC covers type and data, not the length.
-  chunk.writeUInt32BE(crc32(chunk.subarray(4, 8 + length)), 8 + length)
-
+  const chunk = Buffer.concat(pngChunk('iTXt', Buffer.concat([ITXT_HEAD, text])))
   const bytes = png.byteLength + chunk.byteLength
   if (chunk.byteLength <= headroom) {
     const result = new Uint8Array(png.buffer, png.byteOffset - chunk.byteLength, bytes)
@@ -73,16 +64,6 @@ export function addProvenance(
   return result
 }
 
-/** What `addProvenance` wrote; undefined when there is none. The CRC is not checked. */
-export function readProvenance(png: Uint8Array): Provenance | undefined {
-  if (!isPng(png)) return undefined
-  for (const { type, data } of chunksOf(png)) {
-    if (type !== 'iTXt' || ITXT_HEAD.compare(data.subarray(0, ITXT_HEAD.byteLength)) !== 0) continue
-    return JSON.parse(new TextDecoder().decode(data.subarray(ITXT_HEAD.byteLength))) as Provenance
-  }
-  return undefined
-}
-
 /** Fields are named one by one, so that a new field of the record stays private until it is added here. */
 function provenanceOf(record: ImageRecord): Provenance {
   const { prompt, negative_prompt, seed, num_inference_steps, guidance_scale, width, height, model, target } =
@@ -90,10 +71,10 @@ function provenanceOf(record: ImageRecord): Provenance {
   return {
     software: SOFTWARE,
     prompt,
-    ...(negative_prompt === undefined ? {} : { negative_prompt }),
+    negative_prompt,
     seed,
-    ...(num_inference_steps === undefined ? {} : { num_inference_steps }),
-    ...(guidance_scale === undefined ? {} : { guidance_scale }),
+    num_inference_steps,
+    guidance_scale,
     width,
     height,
     model,

@@ -1,12 +1,12 @@
-/** Removes expired pictures now and then. Reads never show them anyway: this frees their space. */
+/** Removes expired pictures every minute, to free their space. Reads never show them anyway. */
 import { schedule } from 'node-cron'
 import type { Logger } from '../telemetry/log.ts'
 import type { ImageStore } from './image.ts'
 
 /**
- * Sweeps the store by a cron expression (five fields, or six with seconds first), every minute unless told otherwise;
- * returns what stops it. A sweep that is still running when the next is due lets that one be skipped. A failed sweep
- * is logged, and the next one tries again. The timer does not keep the process alive.
+ * Sweeps the store by a cron expression (five fields, or six with seconds first; default: every minute). Returns the
+ * function that stops it. If a sweep is still running when the next is due, that next one is skipped. A failed sweep is
+ * logged, and the next one tries again. The timer does not keep the process alive.
  * @throws Error for an expression that is not one.
  */
 export function scheduleSweep(options: {

@@ -1,27 +1,27 @@
 /**
  * Pictures in Valkey (or Redis), for clusters too small for an S3 store: any number of server processes on one Valkey
- * are one store. Every change is one script in valkey.lua, so the bound holds exactly, whoever writes at once. What
- * the keys are is written there.
+ * are one store. Every change is one script in valkey.lua, so the bound holds exactly, however many write at once. That
+ * file also says what the keys are.
  */
-import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { Redis } from 'ioredis'
 import type { Secret } from '../auth/secret.ts'
 import { AppError } from '../errors.ts'
+import { sha256 } from '../hash.ts'
+import { retry } from '../retry.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { connectValkey, infoField, risksOf } from '../valkey/connection.ts'
 import { checkLimit, cursorOf, digits, hasExpired, type Place, parseCursor } from './catalogue.ts'
 import { checkFits, checkImage, isImageId, parseRecord } from './check.ts'
 import type { ImageRecord, ImageStore } from './image.ts'
-import { told } from './outage.ts'
-import { retrying } from './retry.ts'
+import { explainOutage } from './outage.ts'
 
 const SCRIPT = readFileSync(new URL('./valkey.lua', import.meta.url), 'utf8')
 /** A big picture on a slow network needs more than a job's two seconds. */
 const COMMAND_TIMEOUT_MS = 5000
-/** A server that stopped answering is asked this often whether it is back, in milliseconds. */
+/** How often to ask a server that stopped answering whether it is back, in milliseconds. */
 const PROBE_MS = 500
-/** What keys and index of a picture take; the test of the server's memory guards it, and the factor. */
+/** What keys and index of a picture take. The test of the server's memory guards it, and the factor. */
 const OVERHEAD_BYTES = 1024
 /** Valkey's allocator rounds large values up, by a fifth at most. */
 const ALLOCATOR_FACTOR = 1.25
@@ -37,15 +37,15 @@ export interface ValkeyImagesOptions {
   readonly prefix?: string
   /** Milliseconds since 1970. */
   readonly now?: () => number
-  /** How long a picture that cannot be stored is kept in memory for another attempt, in milliseconds. */
+  /** How long to keep a picture that cannot be stored in memory and retry, in milliseconds. */
   readonly retryForMs?: number
 }
 
 /**
  * A store over one Valkey or Redis server (a primary with replicas is fine, Valkey Cluster is not), on a connection of
  * its own: large values would hold the commands of jobs up. While the server is away or full, `put` keeps the picture
- * in memory and tries again for `retryForMs` (60 s), and everything else throws AppError `overloaded`, at once where
- * that is known and after 5 s where it is not.
+ * in memory and retries for `retryForMs` (60 s), and everything else throws AppError `overloaded`, at once where that is
+ * known and after 5 s where it is not.
  *
  * Waits some seconds for the first connection. Without one it starts all the same, and is there once the server is: a
  * process that ended instead would only be started again, and could not say what it waits for.
@@ -56,72 +56,8 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
   const { url, maxBytes, log, prefix = 'diffusers-mcp', now = Date.now, retryForMs = 60_000 } = options
   const keys = `${prefix}:images:`
   const closing = new AbortController()
-  let starting = true
-
-  const valkey = connectValkey({
-    url,
-    what: 'picture store',
-    effect: 'pictures can be neither stored nor shown until it is back',
-    commandTimeoutMs: COMMAND_TIMEOUT_MS,
-    log,
-    onReady: () => {
-      if (!starting) void inspect().then(complain)
-    },
-  })
+  const { valkey, close } = await openServer({ url, maxBytes, log })
   valkey.client.defineCommand('pictures', { numberOfKeys: 1, lua: SCRIPT })
-
-  /** A server that hangs keeps its connection, so that nothing but an answer tells that it is back. */
-  let probing = false
-  const probe = setInterval(async () => {
-    if (probing) return
-    probing = true
-    await valkey
-      .check()
-      .catch(() => valkey.use((client) => client.ping(), { probe: true }))
-      .catch(() => {})
-    probing = false
-  }, PROBE_MS)
-  probe.unref()
-
-  /** What is wrong with the server's settings, in a sentence; undefined also when that cannot be told. */
-  async function inspect(): Promise<string | undefined> {
-    try {
-      const info = await valkey.use((client) => client.info())
-      for (const { setting, is, risk } of risksOf(info, 'stored pictures'))
-        log.error({ event: 'PICTURES MAY BE LOST', setting: `set ${setting}`, is, risk })
-      return misfit({ maxBytes, maxMemory: Number(infoField(info, 'maxmemory') ?? 0) })
-    } catch (error) {
-      log.warn({ event: 'settings of the picture store are not known', message: (error as Error).message })
-      return undefined
-    }
-  }
-
-  function complain(problem: string | undefined): void {
-    if (problem !== undefined) log.error({ event: 'the picture store is too small', message: problem })
-  }
-
-  async function close(): Promise<void> {
-    clearInterval(probe)
-    closing.abort()
-    await valkey.close()
-  }
-
-  await valkey.connected
-  starting = false
-  if (await isThere()) {
-    const problem = await inspect()
-    if (problem !== undefined) {
-      await close()
-      throw new Error(problem)
-    }
-  }
-
-  function isThere(): Promise<boolean> {
-    return valkey.check().then(
-      () => true,
-      () => false,
-    )
-  }
 
   function call<T>(command: 'put' | 'delete' | 'list' | 'sweep', ...args: (string | Buffer)[]): Promise<T> {
     return valkey.use((client) =>
@@ -144,13 +80,13 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
 
   return {
     put: (image) =>
-      told('The picture could not be stored', async () => {
+      explainOutage('The picture could not be stored', async () => {
         checkImage(image)
         const { record, png } = image
         const json = JSON.stringify(record)
         const bytes = png.byteLength + Buffer.byteLength(json) + OVERHEAD_BYTES
         checkFits({ bytes, maxBytes, setting: 'IMAGES_VALKEY_MAX_BYTES' })
-        const stored = await retrying(
+        const stored = await retry(
           () =>
             call<string>(
               'put',
@@ -160,16 +96,16 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
               String(bytes),
               digits(Date.parse(record.expires_at)),
               placeOf({ createdAt: Date.parse(record.created_at), id: record.id }),
-              hashOf(record.owner),
+              sha256(record.owner, 'hex'),
               String(maxBytes),
             ),
-          { until: performance.now() + retryForMs, signal: closing.signal, isOutage },
+          { until: performance.now() + retryForMs, signal: closing.signal, isTransient: isOutage },
         )
         return JSON.parse(stored) as ImageRecord
       }),
 
     get: (id) =>
-      told('The picture could not be read', async () => {
+      explainOutage('The picture could not be read', async () => {
         if (!isImageId(id)) return undefined
         const [json, png] = await valkey.use((client) => client.hmgetBuffer(pictureKey(id), 'record', 'png'))
         const record = valid(json)
@@ -177,23 +113,23 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
       }),
 
     head: (id) =>
-      told('The picture could not be looked up', async () =>
+      explainOutage('The picture could not be looked up', async () =>
         isImageId(id)
           ? valid(await valkey.use((client) => client.hget(pictureKey(id), 'record')))
           : undefined,
       ),
 
     delete: (id) =>
-      told(
+      explainOutage(
         'The picture could not be deleted',
         async () => isImageId(id) && (await call<number>('delete', id)) === 1,
       ),
 
     list: (owner, { limit, after }) =>
-      told('The pictures could not be listed', async () => {
+      explainOutage('The pictures could not be listed', async () => {
         checkLimit(limit)
         const before = after === undefined ? '' : placeOf(parseCursor(after))
-        const found = await call<string[]>('list', hashOf(owner), before, String(limit + 1))
+        const found = await call<string[]>('list', sha256(owner, 'hex'), before, String(limit + 1))
         const records = found.slice(0, limit).map((json) => JSON.parse(json) as ImageRecord)
         const last = records.at(-1)
         return found.length > limit && last
@@ -202,7 +138,7 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
       }),
 
     sweep: () =>
-      told('Expired pictures could not be removed', async () => {
+      explainOutage('Expired pictures could not be removed', async () => {
         for (let removed = 0; ; ) {
           const count = await call<number>('sweep')
           if (count === 0) return removed
@@ -211,11 +147,86 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
       }),
 
     check: () => valkey.check(),
-    close,
+    async close() {
+      closing.abort()
+      await close()
+    },
   }
 }
 
-/** Away or full: both pass. */
+/**
+ * Connects to the server, looks at its settings after every connect, and notices when one that hung answers again.
+ * Resolves with the first connection, or some seconds later without one.
+ * @throws Error that names the setting, when the first look finds a `maxmemory` that is too small.
+ */
+async function openServer({ url, maxBytes, log }: Pick<ValkeyImagesOptions, 'url' | 'maxBytes' | 'log'>) {
+  let starting = true
+  const valkey = connectValkey({
+    url,
+    what: 'picture store',
+    effect: 'pictures can be neither stored nor shown until it is back',
+    commandTimeoutMs: COMMAND_TIMEOUT_MS,
+    log,
+    onReady: () => {
+      if (!starting) void inspect().then(complain)
+    },
+  })
+
+  /** A server that hangs keeps its connection, so that only an answer shows that it is back. */
+  let probing = false
+  const probe = setInterval(async () => {
+    if (probing) return
+    probing = true
+    await valkey
+      .check()
+      .catch(() => valkey.use((client) => client.ping(), { probe: true }))
+      .catch(() => {})
+    probing = false
+  }, PROBE_MS)
+  probe.unref()
+
+  /** What is wrong with the server's settings, in a sentence; undefined also when that is not known. */
+  async function inspect(): Promise<string | undefined> {
+    try {
+      const info = await valkey.use((client) => client.info())
+      for (const { setting, is, risk } of risksOf(info, 'stored pictures'))
+        log.error({ event: 'PICTURES MAY BE LOST', setting: `set ${setting}`, is, risk })
+      return misfit({ maxBytes, maxMemory: Number(infoField(info, 'maxmemory') ?? 0) })
+    } catch (error) {
+      log.warn({ event: 'settings of the picture store are not known', message: (error as Error).message })
+      return undefined
+    }
+  }
+
+  function complain(problem: string | undefined): void {
+    if (problem !== undefined) log.error({ event: 'the picture store is too small', message: problem })
+  }
+
+  async function close(): Promise<void> {
+    clearInterval(probe)
+    await valkey.close()
+  }
+
+  function isThere(): Promise<boolean> {
+    return valkey.check().then(
+      () => true,
+      () => false,
+    )
+  }
+
+  await valkey.connected
+  starting = false
+  if (await isThere()) {
+    const problem = await inspect()
+    if (problem !== undefined) {
+      await close()
+      throw new Error(problem)
+    }
+  }
+  return { valkey, close }
+}
+
+/** Away or full: both end by themselves. */
 function isOutage(error: unknown): boolean {
   return error instanceof AppError && error.code === 'overloaded'
 }
@@ -223,10 +234,6 @@ function isOutage(error: unknown): boolean {
 /** A picture's place in the order of their making, as text that sorts the same way. */
 function placeOf({ createdAt, id }: Place): string {
   return `${digits(createdAt)}.${id}`
-}
-
-function hashOf(owner: string): string {
-  return createHash('sha256').update(owner).digest('hex')
 }
 
 /** What is wrong when the bound does not fit into the server's `maxmemory` (0: none). Both in bytes. */

@@ -222,7 +222,7 @@ describe('what it cannot do is said', () => {
 })
 
 test('its thread leaves a cancelled drawing long before the last step', async () => {
-  const worker = new Worker(new URL('embedded/worker.ts', import.meta.url), {
+  const worker = new Worker(new URL('embedded/painter-thread.ts', import.meta.url), {
     workerData: { folder: FOLDER },
   })
   const tell = (message: ToWorker) => worker.postMessage(message)

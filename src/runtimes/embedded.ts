@@ -1,6 +1,6 @@
 /**
- * A runtime in the server itself: a small diffusion model of our own, drawn by ONNX Runtime in a worker thread. Its
- * pictures are 64x64, shown at the size that was asked for. The same request gives the same bytes on every engine.
+ * A runtime in the server itself: ONNX Runtime draws with a small diffusion model of our own in a worker thread. Its
+ * pictures are 64x64, enlarged to the requested size. The same request gives the same bytes on every engine.
  */
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
@@ -31,12 +31,12 @@ export const embeddedOptions = z.strictObject({
 
 export type EmbeddedOptions = z.output<typeof embeddedOptions>
 
-/** What else the server can draw with, for who cannot or will not use the model. */
+/** What the server can draw with instead. */
 const WAY_OUT =
   'Without it: set DIFFUSERS_RUNTIME_URL to a diffusion runtime, or RUNTIMES to ' +
   '[{"name":"simulated","kind":"simulated"}] for pictures that no model made.'
 
-/** A picture that somebody waits for. */
+/** A request for a picture that is not there yet. */
 interface Waiting {
   readonly seed: number
   readonly onProgress: GenerateOptions['onProgress']
@@ -51,22 +51,25 @@ interface Thread {
 }
 
 /**
- * An embedded runtime. It loads the model when it is told to warm up, else with the first picture, and again with the
- * next one after its thread broke. Until then a check only looks whether all that it takes is there.
+ * An embedded runtime. It loads the model at `warmUp`, else with the first picture, and again with the next one after
+ * its thread broke. Until then a check only looks whether the model and its engine are there.
  */
 export function createEmbeddedRuntime({ folder }: EmbeddedOptions): Runtime {
   const waiting = new Map<number, Waiting>()
   let lastId = 0
   let closed = false
-  /** True from the first thread that broke on: to look is not enough then. */
+  /** True once a thread broke: from then on a check has to load the model. */
   let broke = false
   let thread: Thread | undefined
 
   function start(): Thread {
     // Under dist/ the sources are JavaScript.
-    const entry = new URL(`embedded/worker.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url)
+    const entry = new URL(
+      `embedded/painter-thread.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`,
+      import.meta.url,
+    )
     const worker = new Worker(entry, { workerData: { folder } satisfies WorkerOptions })
-    // Whoever waits for a picture holds the process by other means.
+    // It does not keep the process alive: the request that waits for a picture does.
     worker.unref()
     const ready = new Promise<void>((resolve, reject) => {
       worker.on('message', (message: FromWorker) => {
@@ -85,7 +88,7 @@ export function createEmbeddedRuntime({ folder }: EmbeddedOptions): Runtime {
       worker.once('error', ended)
       worker.once('exit', (code) => ended(`exit code ${code}`))
     })
-    // Who asks hears of it.
+    // `load` reports it.
     ready.catch(() => {})
     return { worker, ready }
   }
@@ -151,7 +154,7 @@ export function createEmbeddedRuntime({ folder }: EmbeddedOptions): Runtime {
   }
 }
 
-/** @throws AppError `runtime_unavailable` where the model or what runs it is not there. */
+/** @throws AppError `runtime_unavailable` when the model or its engine is missing. */
 async function find(folder: string): Promise<void> {
   const miss = (missing: 'onnxruntime-web' | 'model') => (error: unknown) => {
     throw unusable({ kind: 'unusable', missing, reason: String(error) }, folder)

@@ -1,4 +1,4 @@
-/** The HTTP side of a runtime, whatever its dialect: connections, bounded answers, faults in the shared vocabulary. */
+/** The HTTP side of a runtime of any dialect: connections, bounded answers, failures as errors of the shared vocabulary. */
 import { Agent, type Dispatcher, request } from 'undici'
 import { AppError, plainText, quote } from '../errors.ts'
 
@@ -53,7 +53,7 @@ export interface Endpoint {
   readJson(answer: Answer, options: { signal: AbortSignal; onChunk: (chunk: Buffer) => void }): Promise<void>
   /**
    * What a GET of `path` answers within 3 s, parsed from JSON.
-   * @throws AppError `runtime_unavailable` whatever is wrong, and the signal's reason once it aborts.
+   * @throws AppError `runtime_unavailable` for any failure, and the signal's reason once it aborts.
    */
   probe(options: { path: string; signal: AbortSignal }): Promise<unknown>
   close(): Promise<void>
@@ -79,12 +79,12 @@ const MAX_RETRY_AFTER_SECONDS = 3600
 export function createEndpoint(options: EndpointOptions): Endpoint {
   const { connectTimeoutMs = 5000, idleTimeoutMs = 60_000, maxResponseBytes = MAX_RESPONSE_BYTES } = options
   const base = options.url.replace(/\/+$/, '')
-  // A generation may take a quarter of an hour in silence: the caller's signal ends it, no time-out does.
+  // A generation may take a quarter of an hour in silence: only the caller's signal ends it, no timeout does.
   const agent = new Agent({
     headersTimeout: 0,
     bodyTimeout: 0,
     connect: { timeout: connectTimeoutMs },
-    ...(options.connections === undefined ? {} : { connections: options.connections }),
+    connections: options.connections,
   })
   const commonHeaders = options.apiKey === undefined ? {} : { authorization: `Bearer ${options.apiKey}` }
 
@@ -105,7 +105,7 @@ export function createEndpoint(options: EndpointOptions): Endpoint {
       }).catch((error) => {
         throw signal.aborted ? signal.reason : unanswered(error)
       })
-      // A body that breaks while nobody reads it must not end the process; whoever reads it is told as well.
+      // A body that breaks while nobody reads it must not end the process; a reader gets the error as well.
       answer.body.on('error', () => {})
       if (answer.statusCode === 200) return answer
       throw await refusal(answer, { signal, notFound: options.notFound })
@@ -149,7 +149,7 @@ export function createEndpoint(options: EndpointOptions): Endpoint {
   return endpoint
 }
 
-/** The runtime answered, and what it answered is of no use. `cause` is for the log. */
+/** The runtime's answer is of no use. `cause` is for the log. */
 export function runtimeFailed(cause: unknown): AppError {
   return new AppError(
     'runtime_failed',
@@ -168,7 +168,7 @@ export function runtimeUnavailable(
     'The diffusion runtime is busy, not ready, or short of memory for a picture of this size. Please try again in a few seconds, or ask for a smaller picture.',
     {
       cause: typeof cause === 'string' ? new Error(cause) : cause,
-      ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+      retryAfterSeconds,
     },
   )
 }
@@ -185,14 +185,14 @@ export function mediaType(answer: Answer): string {
   return (header(answer, 'content-type') ?? '').split(';')[0]!.trim().toLowerCase()
 }
 
-/** The bytes that the body of an answer is said to have; undefined where it is not said. */
+/** The Content-Length of an answer; undefined without one. */
 export function contentLength(answer: Answer): number | undefined {
   const bytes = Number(header(answer, 'content-length'))
   return bytes <= MAX_RESPONSE_BYTES ? bytes : undefined
 }
 
 function unanswered(error: Error & { code?: string }): AppError {
-  // Something answered that does not speak HTTP; it will not do so in five seconds either.
+  // The answer was not HTTP, and a retry in five seconds would not change that.
   if (error.code?.startsWith('HPE_') || error.code === 'UND_ERR_HEADERS_OVERFLOW') return runtimeFailed(error)
   return new AppError(
     'runtime_unavailable',
@@ -208,7 +208,7 @@ async function refusal(
   const { statusCode } = answer
   const body: Buffer[] = []
   let bytes = 0
-  // A refusal that breaks off is a refusal all the same: the status says it.
+  // A refusal that breaks off is still a refusal: its status says so.
   await readBody(answer, {
     signal,
     maxBytes: Number.POSITIVE_INFINITY,
@@ -227,8 +227,7 @@ async function refusal(
   if (reason) return refused(reason)
   if (statusCode === 404) return new AppError('runtime_unavailable', notFound, { cause: new Error(cause) })
   if (statusCode !== 503) return runtimeFailed(cause)
-  const retryAfterSeconds = secondsIn(header(answer, 'retry-after'))
-  return runtimeUnavailable(cause, retryAfterSeconds === undefined ? {} : { retryAfterSeconds })
+  return runtimeUnavailable(cause, { retryAfterSeconds: secondsIn(header(answer, 'retry-after')) })
 }
 
 /** The reason in `{"error": "..."}` (KServe) or `{"error": {"message": "..."}}` (OpenAI). */
@@ -276,7 +275,7 @@ function readBody(
     const enough = () => {
       settled = true
       resolve()
-      // The rest of a complete answer is its end, and reading it keeps the connection for the next call.
+      // The content is complete. To read the rest keeps the connection for the next call.
       giveUpAfter(LINGER_MS, 'nobody reads this')
     }
     const fail = (error: unknown) => {

@@ -1,6 +1,6 @@
 /**
  * Server-sent events (WHATWG HTML, "9.2.6 Interpreting an event stream") read as bytes. A picture comes as one
- * `data:` line of megabytes in chunks of 64 KB: its pieces are passed on as they came, neither joined nor made text.
+ * `data:` line of megabytes in chunks of 64 KB: the reader passes its pieces on as they came, neither joined nor as text.
  */
 
 export interface ServerSentEvent {
@@ -20,9 +20,8 @@ const FIELD_START = 16
 const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf])
 
 /**
- * A reader to be fed with the stream's chunks in order; `onEvent` is called within `feed`. Comments, `id` and
- * `retry` are ignored, and so is an event that the end of the stream cut off. It bounds nothing: whoever feeds it
- * counts the bytes.
+ * A reader for the stream's chunks in order. It calls `onEvent` within `feed`, and ignores comments, `id`, `retry` and an
+ * event that the end of the stream cut off. It has no bounds: the caller counts the bytes.
  */
 export function createEventStreamReader({ onEvent }: { onEvent: (event: ServerSentEvent) => void }): {
   feed(chunk: Buffer): void
@@ -35,7 +34,7 @@ export function createEventStreamReader({ onEvent }: { onEvent: (event: ServerSe
 
   const endLine = (piece: Buffer) => {
     line.push(piece)
-    // The few lines that were cut within their field name are joined, so that the name is in the first piece.
+    // Joins the few lines that were cut within their field name, so that the name is in the first piece.
     const pieces = line[0]!.length < FIELD_START ? [Buffer.concat(line)] : line
     line = []
     if (firstLine && pieces[0]!.subarray(0, 3).equals(BYTE_ORDER_MARK)) pieces[0] = pieces[0]!.subarray(3)

@@ -1,31 +1,27 @@
-import { serve } from '@hono/node-server'
 import sharp from 'sharp'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type BrokenWay, startBrokenRuntime } from '../../test/fakes/broken-runtime.ts'
 import { eventually } from '../../test/support/eventually.ts'
+import { listen } from '../../test/support/listen.ts'
 import { AppError } from '../errors.ts'
 import { createKServeRuntime } from './kserve.ts'
 import type { GeneratedImage, Runtime, StepProgress } from './runtime.ts'
-import { createSimulatedServer, type SimulatedStats } from './simulated.server.ts'
-import { createSimulatedRuntime, simulatedOptions } from './simulated.ts'
+import { createSimulatedServer, type SimulatedStats } from './simulated/server.ts'
+import { createSimulatedRuntime, simulatedOptions } from './simulated/simulated.ts'
 
 const REQUEST = { prompt: 'a fox', width: 64, height: 64, num_inference_steps: 3, seed: 7 }
 const never = new AbortController().signal
 
 describe('in front of a runtime that works', () => {
-  let server: ReturnType<typeof serve>
   let url: string
+  let close: () => void
   const app = createSimulatedServer({ ...simulatedOptions.parse({ msPerStep: 20 }), modelName: 'model' })
   const stats = async () => (await (await app.request('/stats')).json()) as SimulatedStats
 
   beforeAll(async () => {
-    url = await new Promise((resolve) => {
-      server = serve({ fetch: app.fetch, hostname: '127.0.0.1', port: 0 }, ({ port }) =>
-        resolve(`http://127.0.0.1:${port}`),
-      )
-    })
+    ;({ url, close } = await listen(app))
   })
-  afterAll(() => void server.close())
+  afterAll(() => close())
 
   describe.each<[string, () => Runtime]>([
     ['kserve', () => createKServeRuntime({ url, model: 'model', connections: 2 })],

@@ -1,11 +1,10 @@
 /**
  * Client of a diffusion runtime behind KServe's v1 protocol: `POST /v1/models/{model}:predict` with
  * `{"instances": [...]}` (https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol).
- * Runtimes that know event streams tell their progress in one; all others answer in plain JSON.
+ * Runtimes that know event streams report their progress in one; all others answer in plain JSON.
  */
 import { z } from 'zod'
 import { type AppError, plainText, quote } from '../errors.ts'
-import { createPictureReader, type PictureAnswer, readPictureAnswer } from './answer.ts'
 import {
   type Answer,
   contentLength,
@@ -18,6 +17,7 @@ import {
   runtimeUnavailable,
 } from './endpoint.ts'
 import { createEventStreamReader } from './event-stream.ts'
+import { createPictureReader, type PictureAnswer, readPictureAnswer } from './picture-reader.ts'
 import type { GenerationRequest } from './request.ts'
 import type { GeneratedImage, Runtime, StepProgress } from './runtime.ts'
 
@@ -41,15 +41,15 @@ const predictions = z.object({
     z.unknown(),
   ),
 })
-/** Under which the picture is in a prediction's `image`. */
+/** The key of the picture in a prediction's `image`. */
 const KEY = 'b64'
 const progressEvent = z.object({ step: z.int().min(1), steps: z.int().min(1) })
 const errorEvent = z.object({ error: z.string(), code: z.string().optional() })
 
 /**
- * A runtime behind KServe's v1 protocol. Limits: 5 s to connect, 60 s of silence within an event stream, 64 MiB an
- * answer, 3 s for `check`. Generation itself has no time limit: aborting the signal closes the connection, which
- * is what stops the runtime.
+ * A runtime behind KServe's v1 protocol. Limits: 5 s to connect, 60 s of silence within an event stream, 64 MiB per
+ * answer, 3 s for `check`. Generation itself has no time limit: to abort the signal closes the connection, and that
+ * stops the runtime.
  */
 export function createKServeRuntime({ url, model, ...limits }: KServeRuntimeOptions): Runtime {
   const path = `/v1/models/${encodeURIComponent(model)}`
@@ -66,7 +66,7 @@ export function createKServeRuntime({ url, model, ...limits }: KServeRuntimeOpti
         path: `${path}:predict`,
         body: { instances: [request] },
         accept: 'text/event-stream, application/json;q=0.9',
-        ...(requestId === undefined ? {} : { requestId }),
+        requestId,
         signal,
       })
       const read = await predictionIn(answer, { endpoint, signal, onProgress })
@@ -88,7 +88,7 @@ interface PredictionsOptions {
   readonly onProgress: ((progress: StepProgress) => void) | undefined
 }
 
-/** Reads `{"predictions": [...]}`, whichever way it comes; what is returned throws an Error where no PNG is in it. */
+/** Reads `{"predictions": [...]}` from a stream or plain JSON. The returned function throws an Error without a PNG. */
 async function predictionIn(answer: Answer, options: PredictionsOptions): Promise<() => PictureAnswer> {
   if (mediaType(answer) === 'text/event-stream') {
     const result = await resultOf(answer, options)
@@ -127,7 +127,7 @@ async function resultOf(
   return result
 }
 
-/** The codes are this server's own vocabulary, as far as the runtime can know it. */
+/** The runtime uses this server's own error codes, as far as it can know them. */
 function errorFrom(data: readonly Buffer[]): AppError {
   const { error, code } = parse(errorEvent, data)
   if (code === 'invalid_request') return refused(error)
@@ -162,7 +162,7 @@ function imageFrom(
     height: picture.height,
     seed: first.seed ?? request.seed,
     model: plainText(first.model_name ?? model, 200),
-    ...(first.num_inference_steps == null ? {} : { steps: first.num_inference_steps }),
-    ...(first.inference_ms == null ? {} : { inferenceMs: first.inference_ms }),
+    steps: first.num_inference_steps ?? undefined,
+    inferenceMs: first.inference_ms ?? undefined,
   }
 }

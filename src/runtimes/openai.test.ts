@@ -1,9 +1,9 @@
-import { serve } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { listen } from '../../test/support/listen.ts'
 import { createOpenAIRuntime } from './openai.ts'
 import type { Runtime } from './runtime.ts'
-import { createSimulatedRuntime, simulatedOptions } from './simulated.ts'
+import { createSimulatedRuntime, simulatedOptions } from './simulated/simulated.ts'
 
 const REQUEST = {
   prompt: 'a fox',
@@ -33,15 +33,11 @@ const app = new Hono()
   })
   .get('/v1/models', (c) => answer?.(c) ?? c.json({ object: 'list', data: [] }))
 
-let server: ReturnType<typeof serve>
 let url: string
+let close: () => void
 let runtime: Runtime
 beforeAll(async () => {
-  url = await new Promise((resolve) => {
-    server = serve({ fetch: app.fetch, hostname: '127.0.0.1', port: 0 }, ({ port }) =>
-      resolve(`http://127.0.0.1:${port}`),
-    )
-  })
+  ;({ url, close } = await listen(app))
   runtime = createOpenAIRuntime({ url, model: 'flux', apiKey: 'key' })
 })
 afterEach(() => {
@@ -50,7 +46,7 @@ afterEach(() => {
 })
 afterAll(async () => {
   await runtime.close()
-  server.close()
+  close()
 })
 
 test('asks for one picture in base64, with its key, and reads the size from the picture', async () => {
@@ -61,8 +57,14 @@ test('asks for one picture in base64, with its key, and reads the size from the 
   expect(received).toEqual([
     {
       body: {
-        ...{ prompt, negative_prompt, num_inference_steps, seed },
-        ...{ model: 'flux', n: 1, response_format: 'b64_json', size: '64x72' },
+        prompt,
+        negative_prompt,
+        num_inference_steps,
+        seed,
+        model: 'flux',
+        n: 1,
+        response_format: 'b64_json',
+        size: '64x72',
       },
       authorization: 'Bearer key',
     },

@@ -5,8 +5,8 @@
  */
 import { z } from 'zod'
 import { AppError, quote } from '../errors.ts'
-import { createPictureReader, type PictureAnswer, type PictureReader } from './answer.ts'
 import { contentLength, createEndpoint, type EndpointLimits, runtimeFailed } from './endpoint.ts'
+import { createPictureReader, type PictureAnswer, type PictureReader } from './picture-reader.ts'
 import type { Runtime } from './runtime.ts'
 
 export interface OpenAIRuntimeOptions extends EndpointLimits {
@@ -17,7 +17,7 @@ export interface OpenAIRuntimeOptions extends EndpointLimits {
   readonly apiKey?: string
 }
 
-/** SGLang tells how long it took. */
+/** SGLang says how long it took. */
 const generation = z.object({ data: z.array(z.unknown()).length(1), inference_time_s: z.number().nullish() })
 
 /** A runtime behind OpenAI's image API; limits as `createKServeRuntime`. */
@@ -25,7 +25,7 @@ export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRun
   const endpoint = createEndpoint({
     ...limits,
     url: url.replace(/\/v1\/*$/, ''),
-    ...(apiKey === undefined ? {} : { apiKey }),
+    apiKey,
     notFound: `The diffusion runtime knows no image generation for model ${quote(model)}. Check the target's url and model in RUNTIMES.`,
   })
 
@@ -45,10 +45,10 @@ export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRun
           model,
           n: 1,
           response_format: 'b64_json',
-          ...(width === undefined || height === undefined ? {} : { size: `${width}x${height}` }),
+          size: width === undefined ? undefined : `${width}x${height}`,
         },
         accept: 'application/json',
-        ...(requestId === undefined ? {} : { requestId }),
+        requestId,
         signal,
       })
       const reader = createPictureReader({ key: 'b64_json', bytes: contentLength(answer) })
@@ -61,7 +61,7 @@ export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRun
         ...picture,
         seed: request.seed,
         model,
-        ...(inference_time_s == null ? {} : { inferenceMs: Math.round(inference_time_s * 1000) }),
+        inferenceMs: inference_time_s == null ? undefined : Math.round(inference_time_s * 1000),
       }
     },
 

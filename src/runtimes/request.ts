@@ -1,6 +1,9 @@
 /** The request vocabulary of MCP, REST, WebSocket and the runtime's instances, in one schema. */
 import { z } from 'zod'
 
+/** Seeds are whole numbers from 0 up to this one, which is no seed itself. */
+export const SEED_RANGE = 2 ** 32
+
 const size = (what: string) =>
   z
     .int(`${what} must be a whole number of pixels`)
@@ -8,7 +11,7 @@ const size = (what: string) =>
     .max(2048, `${what} must be at most 2048 pixels`)
     .multipleOf(8, `${what} must be a multiple of 8`)
 
-/** What a caller may ask for. Absent values take the target's defaults; an absent seed is drawn at random. */
+/** What a caller may ask for. Absent values take the target's defaults; without a seed the server draws one at random. */
 export const imageRequest = z.strictObject({
   prompt: z
     .string()
@@ -37,7 +40,7 @@ export const imageRequest = z.strictObject({
   seed: z
     .int('seed must be a whole number')
     .min(0, 'seed must be at least 0')
-    .max(4294967295, 'seed must be at most 4294967295')
+    .max(SEED_RANGE - 1, 'seed must be at most 4294967295')
     .optional()
     .describe('0..4294967295: the same seed and settings give the same picture.'),
   model: z
@@ -55,7 +58,7 @@ export const targetDefaults = imageRequest
   .pick({ width: true, height: true, num_inference_steps: true, guidance_scale: true, negative_prompt: true })
   .partial()
 
-/** A request as it goes to a runtime: seed fixed, target's defaults filled in, model already chosen. */
+/** A request as it goes to a runtime: with a seed and the target's defaults. The model has chosen the runtime. */
 export interface GenerationRequest {
   readonly prompt: string
   readonly negative_prompt?: string

@@ -10,7 +10,7 @@ export interface StepProgress {
 export interface GeneratedImage {
   /** A whole PNG. */
   readonly png: Uint8Array
-  /** Bytes in front of `png`, in the same buffer, that whoever gets the picture may write to; absent: none. */
+  /** Bytes in front of `png`, in the same buffer, that the caller may write to; absent: none. */
   readonly headroom?: number
   /** Pixels, read from the PNG's header. */
   readonly width: number
@@ -18,9 +18,9 @@ export interface GeneratedImage {
   readonly seed: number
   /** The model's name as the runtime gave it. */
   readonly model: string
-  /** Denoising steps made, where the runtime tells. */
+  /** Denoising steps made, if the runtime says so. */
   readonly steps?: number
-  /** Time in the runtime without queueing, in milliseconds, where the runtime tells. */
+  /** Time in the runtime without queueing, in milliseconds, if the runtime says so. */
   readonly inferenceMs?: number
 }
 
@@ -34,7 +34,7 @@ export interface GenerateOptions {
 
 /** A client of one runtime endpoint. */
 export interface Runtime {
-  /** What it draws and how to ask for it, for whoever writes prompts; absent: unknown. */
+  /** What it draws and how to ask for it, for the author of a prompt; absent: unknown. */
   readonly description?: string
   /**
    * Makes one picture.
@@ -48,7 +48,7 @@ export interface Runtime {
    */
   check(options: { signal: AbortSignal }): Promise<void>
   /**
-   * Gets ready before the first picture asks for it; absent: there is nothing to get ready.
+   * Prepares for the first picture ahead of time; absent: there is nothing to prepare.
    * @throws AppError `runtime_unavailable` that says why it cannot.
    */
   warmUp?(): Promise<void>

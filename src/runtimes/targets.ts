@@ -5,7 +5,7 @@ import { createKServeRuntime } from './kserve.ts'
 import { createOpenAIRuntime } from './openai.ts'
 import { targetDefaults } from './request.ts'
 import type { Runtime } from './runtime.ts'
-import { createSimulatedRuntime, simulatedOptions } from './simulated.ts'
+import { createSimulatedRuntime, simulatedOptions } from './simulated/simulated.ts'
 
 const common = {
   name: z
@@ -79,7 +79,7 @@ function createRuntime(definition: TargetDefinition): Runtime {
       return createOpenAIRuntime({
         url: definition.url,
         model: definition.model,
-        ...(definition.apiKey === undefined ? {} : { apiKey: definition.apiKey }),
+        apiKey: definition.apiKey,
       })
     case 'embedded':
       return createEmbeddedRuntime(definition.options)

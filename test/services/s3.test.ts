@@ -1,10 +1,10 @@
 import { createServer, request, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { imageStoreContract } from '../../src/images/contract.ts'
-import { HOUR_MS, makeImage, makePng, NOON } from '../../src/images/fixtures.ts'
 import type { ImageStore } from '../../src/images/image.ts'
-import { createS3Images } from '../../src/images/s3.ts'
+import { createS3Images } from '../../src/images/s3/s3.ts'
+import { imageStoreContract } from '../backends/images.ts'
+import { HOUR_MS, makeImage, makePng, NOON } from '../support/pictures.ts'
 import { findPython, type Seaweedfs, startSeaweedfs } from '../support/seaweedfs.ts'
 
 /** Longer than SeaweedFS takes to start again on a busy machine, in milliseconds. */
@@ -218,11 +218,7 @@ else {
         ['an access key that is not known', { accessKey: () => 'nobody' }, /IMAGES_S3_ACCESS_KEY/],
         ['a wrong secret key', { secretKey: () => 'a-wrong-secret' }, /IMAGES_S3_SECRET_KEY/],
         ['a bucket that is not there', { bucket: 'missing' }, /no bucket missing .*IMAGES_S3_BUCKET/],
-        ['an impossible bucket', { bucket: 'A/b' }, /IMAGES_S3_BUCKET .*"A\/b"/],
-        ['an impossible prefix', { prefix: 'a/../b' }, /IMAGES_S3_PREFIX .*"a\/\.\.\/b"/],
         ['an endpoint without a server', { endpoint: 'http://127.0.0.1:9' }, /IMAGES_S3_ENDPOINT/],
-        ['an endpoint that is no URL', { endpoint: 'localhost:9000' }, /IMAGES_S3_ENDPOINT/],
-        ['keys in the endpoint', { endpoint: 'http://me:pass-word@127.0.0.1:9' }, /IMAGES_S3_ENDPOINT/],
       ])('names the setting for %s', async (_, options, message) => {
         const error = await open(options).then(
           () => undefined,
@@ -231,7 +227,7 @@ else {
         expect(error).toBeInstanceOf(Error)
         expect(error.message).toMatch(message)
         expect(`${error.stack} ${JSON.stringify(error)} ${error.cause?.stack}`).not.toMatch(
-          /test-secret-key|a-wrong-secret|pass-word|Signature=/,
+          /test-secret-key|a-wrong-secret|Signature=/,
         )
       })
 

@@ -1,12 +1,12 @@
 import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { fixedSecret } from '../../src/auth/secret.ts'
-import { imageStoreContract } from '../../src/images/contract.ts'
-import { HOUR_MS, makeImage, makePng, NOON } from '../../src/images/fixtures.ts'
 import type { ImageStore } from '../../src/images/image.ts'
 import { createValkeyImages, type ValkeyImagesOptions } from '../../src/images/valkey.ts'
 import type { Logger } from '../../src/telemetry/log.ts'
+import { imageStoreContract } from '../backends/images.ts'
 import { eventually } from '../support/eventually.ts'
+import { HOUR_MS, makeImage, makePng, NOON } from '../support/pictures.ts'
 import { findValkeyServer, startValkey, type ValkeyServer } from '../support/valkey.ts'
 
 const MIB = 2 ** 20

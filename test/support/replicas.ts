@@ -1,5 +1,5 @@
 /** Several servers on one Valkey, which keeps jobs and pictures, and one runtime; and a caller that follows its handles through anything. */
-import type { SimulatedStats } from '../../src/runtimes/simulated.server.ts'
+import type { SimulatedStats } from '../../src/runtimes/simulated/server.ts'
 import { type Engine, type Running, startServer, startSimulatedRuntime } from './process.ts'
 import { startValkey, type ValkeyServer } from './valkey.ts'
 

@@ -6,7 +6,7 @@ import { levelsOf, sustained } from '../../loadtest/runner/capacity.ts'
 import { type Call, noLines, takeLine } from '../../loadtest/runner/lines.ts'
 import { comparisonTable, reportHtml } from '../../loadtest/runner/report.ts'
 import { resultOf } from '../../loadtest/runner/result.ts'
-import { createSimulatedRuntime } from '../../src/runtimes/simulated.ts'
+import { createSimulatedRuntime } from '../../src/runtimes/simulated/simulated.ts'
 
 describe('a setting', () => {
   test('that is required and missing says what to do', () => {

@@ -2,7 +2,7 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import { type Identity, isAnonymous } from '../../auth/caller.ts'
 import { AppError, quote } from '../../errors.ts'
-import type { GenerationRequest, ImageRequest } from '../../runtimes/request.ts'
+import { type GenerationRequest, type ImageRequest, SEED_RANGE } from '../../runtimes/request.ts'
 import { type AdmissionView, judge, REFUSED_AS, refusal } from '../admission.ts'
 import { cancelled, keyConflict, noSuchJob, shuttingDown } from '../endings.ts'
 import {
@@ -22,7 +22,6 @@ import { createTwins } from './twins.ts'
 
 /** Ended jobs are remembered as long as their pictures, but never more than this many: about 1 KiB each. */
 const REMEMBERED = 20_000
-const SEED_RANGE = 2 ** 32
 
 /** A job backend that keeps everything in this process's memory. */
 export function createMemoryJobs(options: JobsOptions): Jobs {

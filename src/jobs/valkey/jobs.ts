@@ -1,9 +1,10 @@
 /** Jobs in Valkey: any number of servers behave as one, and accepted work survives the death of any of them. */
-import { createHash, randomInt, randomUUID } from 'node:crypto'
+import { randomInt, randomUUID } from 'node:crypto'
 import { type Identity, isAnonymous } from '../../auth/caller.ts'
 import type { Secret } from '../../auth/secret.ts'
 import { quote } from '../../errors.ts'
-import type { ImageRequest } from '../../runtimes/request.ts'
+import { sha256 } from '../../hash.ts'
+import { type ImageRequest, SEED_RANGE } from '../../runtimes/request.ts'
 import { connectValkey } from '../../valkey/connection.ts'
 import { refusal } from '../admission.ts'
 import { keyConflict, noSuchJob, shuttingDown } from '../endings.ts'
@@ -17,7 +18,6 @@ import { createTargetWorker } from './target-worker.ts'
 import { startUpkeep } from './upkeep.ts'
 import { createWaiters } from './waiters.ts'
 
-const SEED_RANGE = 2 ** 32
 /** A waiter counts as gone when its server was silent for this many locks. */
 const LOCKS_PER_LEASE = 2
 /** How long connections may take to close, in milliseconds. */
@@ -223,5 +223,5 @@ function submissionOf(parts: {
 
 /** A name of fixed length for any text; parts cannot run into each other. */
 function hashOf(...parts: readonly string[]): string {
-  return createHash('sha256').update(JSON.stringify(parts)).digest('base64url')
+  return sha256(JSON.stringify(parts), 'base64url')
 }

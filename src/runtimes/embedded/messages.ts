@@ -1,4 +1,4 @@
-/** What the server and the thread that draws say to each other. */
+/** The messages between the server and the thread that draws. */
 import type { GenerationRequest } from '../request.ts'
 
 export interface WorkerOptions {

@@ -3,9 +3,9 @@ import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 
-/** What a sampler must know of the model beside its weights. */
+/** What a sampler must know about the model besides its weights. */
 const about = z.object({
-  /** Said in every answer. */
+  /** The model's name in every answer. */
   name: z.string().min(1),
   /** Numbers of a cell of the latents. */
   channels: z.int().positive(),
@@ -20,7 +20,7 @@ const about = z.object({
   /** Steps and guidance where the request names none. */
   steps: z.int().positive(),
   guidance: z.number(),
-  /** How much of the picture's variance is left after each step of the noise, first to last. */
+  /** The share of the picture's variance that is left after each step of the noise, first to last. */
   alphasCumulative: z.array(z.number().min(0).max(1)).min(2),
 })
 
@@ -51,7 +51,7 @@ const FILES = {
   decoder: 'decoder.onnx',
 }
 
-/** Resolves where the five files of a model are. @throws Error that names one that is missing. */
+/** Resolves when the five files of a model are there. @throws Error that names a missing one. */
 export async function findModel(folder: string): Promise<void> {
   await Promise.all(Object.values(FILES).map((name) => access(join(folder, name))))
 }

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { setFlagsFromString } from 'node:v8'
 import type { InferenceSession, Tensor } from 'onnxruntime-web/wasm'
-import { encodePng } from '../png.ts'
+import { encodePng } from '../../png.ts'
 import type { GenerationRequest } from '../request.ts'
 import type { Drawn } from './messages.ts'
 import type { ModelFiles } from './model.ts'
@@ -16,7 +16,7 @@ type OnnxRuntime = typeof import('onnxruntime-web/wasm')
 /** Pixels of a side where the request names none. */
 const DEFAULT_SIDE = 512
 
-/** ONNX Runtime, on one thread, without a look at the network. @throws Error where it is not installed. */
+/** ONNX Runtime, on one thread, without using the network. @throws Error when it is not installed. */
 export async function loadOnnxRuntime(): Promise<OnnxRuntime> {
   // It looks for its files at `location.origin`, which in Deno's threads is the text "null".
   if (globalThis.location?.origin === 'null')
@@ -87,7 +87,7 @@ export async function createPainter(onnx: OnnxRuntime, files: ModelFiles): Promi
             .map((without, i) => without + guidance * (guess[length + i]! - without))
         },
         async onStep(step) {
-          // A turn of the event loop, in which a cancellation is heard.
+          // A turn of the event loop, so that a cancellation can arrive.
           await new Promise<void>((resolve) => setImmediate(resolve))
           onStep(step, steps)
         },

@@ -1,4 +1,4 @@
-/** DDIM for a model that predicts v, with time steps counted from the end, as diffusers' scheduler does it. */
+/** DDIM for a model that predicts v, with time steps counted from the end, as in diffusers' scheduler. */
 import { createHash } from 'node:crypto'
 
 /** Standard normal numbers from a seed (SHAKE256, Box and Muller): the same on every machine that runs V8. */
@@ -9,7 +9,7 @@ export function seededNoise(seed: number, length: number): Float32Array {
     .digest()
   const noise = new Float32Array(pairs * 2)
   for (let i = 0; i < pairs; i += 1) {
-    // Never 0, whose logarithm there is none of.
+    // Never 0, which has no logarithm.
     const radius = Math.sqrt(-2 * Math.log((bytes.readUInt32LE(i * 8) + 1) / 2 ** 32))
     const angle = 2 * Math.PI * (bytes.readUInt32LE(i * 8 + 4) / 2 ** 32)
     noise[2 * i] = radius * Math.cos(angle)
@@ -19,7 +19,7 @@ export function seededNoise(seed: number, length: number): Float32Array {
 }
 
 export interface SampleOptions {
-  /** How much of the picture's variance is left after each step of the noise. */
+  /** The share of the picture's variance that is left after each step of the noise. */
   readonly alphasCumulative: readonly number[]
   readonly steps: number
   readonly noise: Float32Array

@@ -1,4 +1,4 @@
-/** Text to tokens as CLIP does it: byte pairs, joined in the order in which they were learned. */
+/** Turns text into tokens as CLIP does: byte pairs, joined in the order in which they were learned. */
 import type { AboutModel, Vocabulary } from './model.ts'
 
 /** Contractions, words, single digits, and runs of other signs: the pattern of CLIP's tokenizer. */
@@ -32,7 +32,7 @@ export function createTokenizer(
 
   return (text) => {
     const ids = [startToken]
-    // A word makes one token or more, so no more words than positions are ever looked at.
+    // A word makes one token or more, so there is no need to look at more words than positions.
     for (const [piece] of text.normalize('NFC').toLowerCase().matchAll(PIECE)) {
       if (ids.length >= positions) break
       ids.push(...split(piece.slice(0, MAX_PIECE)).map((part) => vocab[part] ?? endToken))
@@ -42,7 +42,7 @@ export function createTokenizer(
   }
 }
 
-/** Longer pieces are no words; joining their pairs would take time that grows with the square. */
+/** Longer pieces are not words, and the time to join their pairs grows with the square of the length. */
 const MAX_PIECE = 64
 
 /** GPT-2's letters for bytes: printable ones stand for themselves, the others for letters from 256 on. */

@@ -1,4 +1,4 @@
-/** Small pictures on large canvases. */
+/** Enlarges small pictures. */
 
 export interface UpscaleOptions {
   /** Of a square: red, green and blue planes one after the other, each about -1 to 1. */
@@ -10,7 +10,7 @@ export interface UpscaleOptions {
 }
 
 /**
- * The square in the middle of a canvas, as large as fits; its edge goes on to the canvas' ends. Cubic interpolation
+ * Puts the square in the middle of a canvas, as large as fits, and continues its edge to the ends of the canvas. Cubic interpolation
  * (Catmull and Rom) kept within the colours around, so that flat areas stay flat and edges get no halo.
  * Returns width x height x 3 bytes.
  */

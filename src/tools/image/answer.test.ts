@@ -1,6 +1,6 @@
 import sharp from 'sharp'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { makeImage, makePng } from '../../images/fixtures.ts'
+import { makeImage, makePng } from '../../../test/support/pictures.ts'
 import { createLinks } from '../../images/links.ts'
 import { createMemoryImages } from '../../images/memory.ts'
 import type { Job } from '../../jobs/job.ts'

@@ -1,10 +1,10 @@
-/** The thread that draws: one picture at a time, so that the server's event loop stays free. */
+/** The thread that draws, one picture at a time, so that the server's event loop stays free. */
 import { parentPort, workerData } from 'node:worker_threads'
 import type { FromWorker, ToWorker, WorkerOptions } from './messages.ts'
 import { readModel } from './model.ts'
 import { createPainter, loadOnnxRuntime } from './painter.ts'
 
-if (!parentPort) throw new Error('worker.ts runs as a worker thread only.')
+if (!parentPort) throw new Error('painter-thread.ts runs as a worker thread only.')
 const port = parentPort
 const { folder } = workerData as WorkerOptions
 const send = (message: FromWorker, moved: ArrayBuffer[] = []) => port.postMessage(message, moved)
@@ -34,11 +34,11 @@ if (painter) {
             send({ kind: 'step', id, step, steps })
           },
         })
-        // Of its own, because short buffers share their memory, and what is shared cannot be handed over.
+        // A copy, because short buffers share their memory, and shared memory cannot be handed over.
         const png = Uint8Array.from(picture.png)
         send({ kind: 'drawn', id, picture: { ...picture, png } }, [png.buffer])
       } catch (error) {
-        // Whoever cancelled no longer listens.
+        // Nobody listens for a drawing that was cancelled.
         if (!cancelled.has(id)) send({ kind: 'failed', id, reason: String(error) })
       } finally {
         cancelled.delete(id)

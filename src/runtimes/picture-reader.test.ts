@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from 'vitest'
-import { createPictureReader, readPictureAnswer } from './answer.ts'
-import { encodePng } from './png.ts'
+import { encodePng } from '../png.ts'
+import { createPictureReader, readPictureAnswer } from './picture-reader.ts'
 
 // Noise, so that every character of base64 occurs; longer than the slices that it is decoded in.
 const pixels = Uint8Array.from({ length: 200 * 200 * 3 }, (_, i) => ((i * 2654435761) >>> 13) & 255)

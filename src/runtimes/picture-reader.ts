@@ -1,11 +1,11 @@
-/** From the JSON of a runtime to a picture: base64 found, decoded and checked. */
-import { pngSize } from './png.ts'
+/** Reads the picture in a runtime's JSON: finds the base64, decodes it and checks that it is a PNG. */
+import { pngSize } from '../png.ts'
 
 export interface PictureAnswer {
   /** The document with an empty string where the picture was. */
   readonly document: unknown
   readonly png: Uint8Array
-  /** Bytes in front of the picture, in the same buffer, that belong to nobody. */
+  /** Bytes in front of the picture, in the same buffer, that nothing else uses. */
   readonly headroom: number
   readonly width: number
   readonly height: number
@@ -14,38 +14,32 @@ export interface PictureAnswer {
 const QUOTE = 0x22
 /** The longest that may stand between a key and its value: a colon and white space. */
 const GAP = 64
-/** What may come before the picture, a prompt above all; searching and joining more would only burn CPU. */
+/** The most that may come before the picture, mainly a prompt. To search and join more would only cost CPU time. */
 const HEAD_MAX_BYTES = 1024 * 1024
 /** Characters decoded at a time: long texts cost more in garbage collection than in decoding. */
 const SLICE = 8192
 /** Room for a chunk about how the picture was made, so that adding it does not take a second copy of the picture. */
 const HEADROOM = 4096
-/** Room for the picture where nobody said how long the answer is; it grows. */
+/** Room for the picture where the length of the answer is not known; it grows. */
 const UNKNOWN_BYTES = 1024 * 1024
 
 export interface PictureReader {
-  /** Takes the next piece and keeps nothing of it but what it decoded. */
+  /** Takes the next piece, and keeps only what it decoded from it. */
   feed(piece: Buffer): void
   /** @throws Error that says why there is no whole PNG in what was fed. */
   end(): PictureAnswer
 }
 
 /**
- * Reads a JSON document that carries one PNG as base64 under `key`, piece by piece as it arrives. The picture is
- * decoded at once into its last place, and only the rest is parsed: JSON.parse, the text it makes and the copies would
- * cost more than all else together.
+ * Reads a JSON document that carries one PNG as base64 under `key`, piece by piece as it arrives. It decodes the picture
+ * at once into its final buffer, and parses only the rest: JSON.parse, the text it makes and the copies would cost more
+ * than everything else together.
  *
  * A quoted key followed by a colon can only be a key: within JSON strings quotes are escaped. Where the key comes
  * more than once, the first counts.
  * @param options.bytes length of the whole document, where it is known.
  */
-export function createPictureReader({
-  key,
-  bytes,
-}: {
-  key: string
-  bytes?: number | undefined
-}): PictureReader {
+export function createPictureReader({ key, bytes }: { key: string; bytes?: number }): PictureReader {
   let head = Buffer.alloc(0)
   let decoder: ReturnType<typeof createBase64Decoder> | undefined
   const tail: Buffer[] = []
@@ -80,7 +74,7 @@ export function createPictureReader({
   }
 }
 
-/** A document that is there already, in the pieces it came in. @throws Error as `PictureReader.end`. */
+/** Reads a document that has arrived already, in its pieces. @throws Error as `PictureReader.end`. */
 export function readPictureAnswer(pieces: readonly Buffer[], key: string): PictureAnswer {
   const reader = createPictureReader({ key, bytes: pieces.reduce((sum, { length }) => sum + length, 0) })
   for (const piece of pieces) reader.feed(piece)
@@ -100,12 +94,12 @@ function startOfText(bytes: Buffer, key: string): number {
 
 /** Decodes the text of a JSON string in pieces; the bytes have HEADROOM in front of them. */
 function createBase64Decoder(characters = UNKNOWN_BYTES) {
-  // Slow means outside the shared pool: what is in front of the picture must be nobody else's.
+  // Slow means outside the shared pool: nothing else may use the bytes in front of the picture.
   let decoded = Buffer.allocUnsafeSlow(HEADROOM + Math.ceil((characters * 3) / 4))
   let end = HEADROOM
   // Four characters make three bytes; those that are left over go in front of the next slice.
   let rest = ''
-  // From the first slice on that is not whole groups of base64 alone: its padding, or what is none.
+  // The text from the first slice on that is not plain base64: padding, line feeds, or something else.
   let odd: string[] | undefined
 
   function write(text: string): number {

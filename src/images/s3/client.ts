@@ -1,9 +1,9 @@
-/** Requests to one bucket of an S3-compatible store: signed, timed, and repeated while the store is down. */
-import { createHash } from 'node:crypto'
+/** Requests to one bucket of an S3-compatible store: signed, bounded in time, and retried while the store is down. */
 import { AwsV4Signer } from 'aws4fetch'
-import { retrying } from './retry.ts'
+import { sha256 } from '../../hash.ts'
+import { retry } from '../../retry.ts'
 
-/** How long a request is repeated when its caller names no time, in milliseconds: somebody waits for the answer. */
+/** How long a request is retried when its caller names no time, in milliseconds: somebody waits for the answer. */
 const RETRY_MS = 3000
 
 const TRANSIENT_STATUS = [500, 502, 503, 504]
@@ -69,7 +69,7 @@ export function createS3Client(options: {
 }) {
   const { bucketUrl, region, accessKey, secretKey, timeoutMs, fetch } = options
   const closing = new AbortController()
-  /** Keys that the signer derives, one a day. */
+  /** Keys that the signer derives, one per day. */
   const cache = new Map<string, ArrayBuffer>()
 
   async function attempt(request: S3Request): Promise<S3Answer> {
@@ -81,7 +81,7 @@ export function createS3Client(options: {
       method,
       url: url.href,
       // The store compares the hash with what arrives: a body that was cut or altered is not stored.
-      headers: { ...request.headers, 'x-amz-content-sha256': sha256(body ?? '') },
+      headers: { ...request.headers, 'x-amz-content-sha256': sha256(body ?? '', 'hex') },
       accessKeyId: accessKey(),
       secretAccessKey: secretKey(),
       service: 's3',
@@ -94,7 +94,7 @@ export function createS3Client(options: {
       const response = await fetch(signed.url, {
         method,
         headers: signed.headers,
-        ...(body === undefined ? {} : { body }),
+        body,
         // A redirect would carry the signature to another host.
         redirect: 'manual',
         signal: AbortSignal.any([closing.signal, AbortSignal.timeout(timeoutMs)]),
@@ -112,12 +112,12 @@ export function createS3Client(options: {
   }
 
   /**
-   * Sends a request, and sends it again after network failures, time-outs, 500, 502, 503, 504 and SlowDown.
+   * Sends a request, and retries after network failures, timeouts, 500, 502, 503, 504 and SlowDown.
    * @throws S3Failure
    */
   function send(request: S3Request): Promise<S3Answer> {
     const until = request.until ?? performance.now() + RETRY_MS
-    return retrying(() => attempt(request), { until, signal: closing.signal, isOutage })
+    return retry(() => attempt(request), { until, signal: closing.signal, isTransient: isOutage })
   }
 
   return {
@@ -146,10 +146,6 @@ export function createS3Client(options: {
       closing.abort()
     },
   }
-}
-
-function sha256(data: Uint8Array | string): string {
-  return createHash('sha256').update(data).digest('hex')
 }
 
 /** Texts of an XML element. Escapes stay: neither our keys nor error codes need any. */

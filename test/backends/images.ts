@@ -1,7 +1,7 @@
 /** What every store of pictures must do, as a suite that each store's tests call. */
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { HOUR_MS, makeImage, makePng, NOON } from './fixtures.ts'
-import type { ImageStore } from './image.ts'
+import type { ImageStore } from '../../src/images/image.ts'
+import { HOUR_MS, makeImage, makePng, NOON } from '../support/pictures.ts'
 
 const KIB = 1024
 /** Room for three of the pictures of about 100 KiB below, not for four. */

@@ -1,9 +1,10 @@
 /**
- * Waiting until every target can make pictures, for a server that is to start after them. Each target is asked in
- * three steps, because each has another remedy: does its name resolve, does its port answer, is its model ready.
+ * Waits until every target can make pictures, for a server that is to start after them. It tries each target in three
+ * steps, because each step has another remedy: does its name resolve, does its port answer, is its model ready.
  */
 import { lookup } from 'node:dns/promises'
 import { connect } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { TargetDefinition } from './targets.ts'
 import { createTargets } from './targets.ts'
 
@@ -18,13 +19,13 @@ export interface WaitOptions {
   /** For all targets together, in milliseconds. */
   readonly timeoutMs: number
   readonly pauseMs?: number
-  /** Called with each line for the person who reads the log: whenever something changes, not at every attempt. */
+  /** Called with each line for the log: when something changes, not at every attempt. */
   readonly say: (line: string) => void
 }
 
 /**
- * Resolves with true once every target is ready, and with false when the time is over; then the advice was said.
- * Targets without a URL need no waiting.
+ * Resolves with true once every target is ready, and with false when the time is over; by then it has said what to look
+ * at. Targets without a URL need no waiting.
  */
 export async function waitForTargets({
   targets,
@@ -54,7 +55,7 @@ export async function waitForTargets({
         for (const advice of adviceFor(target.url, target.name, result.step)) say(advice)
         return false
       }
-      await new Promise((resolve) => setTimeout(resolve, pauseMs))
+      await sleep(pauseMs)
     }
   }
   return true

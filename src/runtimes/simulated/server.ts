@@ -2,17 +2,17 @@
  * The simulated runtime behind the protocol of the real one: KServe's v1 predict, plain or as an event stream, and
  * the health routes of v1 and v2.
  */
+import { randomInt } from 'node:crypto'
 import { type Context, Hono } from 'hono'
 import { streamSSE } from 'hono/streaming'
 import { z } from 'zod'
-import { AppError, toAppError } from '../errors.ts'
-import { imageRequest } from './request.ts'
-import type { GeneratedImage, StepProgress } from './runtime.ts'
+import { AppError, toAppError } from '../../errors.ts'
+import { imageRequest, SEED_RANGE } from '../request.ts'
+import type { GeneratedImage, StepProgress } from '../runtime.ts'
 import { createSimulatedRuntime, SIMULATED_MODEL, type SimulatedOptions } from './simulated.ts'
 
 const MAX_INSTANCES = 8
 const KEEP_ALIVE_MS = 10_000
-const SEED_RANGE = 2 ** 32
 
 const predictRequest = z.strictObject({
   instances: z
@@ -22,14 +22,14 @@ const predictRequest = z.strictObject({
 })
 type Instance = z.output<typeof predictRequest>['instances'][number]
 
-/** What the runtime did since it started; tests see here that a cancel arrived. */
+/** What the runtime has done since it started. Tests see here that a cancel arrived. */
 export interface SimulatedStats {
   started: number
   finished: number
   failed: number
   aborted: number
   running: number
-  /** The most that ran at once. */
+  /** The most generations that ran at once. */
   peak: number
   steps: number
 }
@@ -39,7 +39,13 @@ export function createSimulatedServer(options: SimulatedOptions & { readonly mod
   const { modelName, ...behaviour } = options
   const runtime = createSimulatedRuntime(behaviour)
   const stats: SimulatedStats = {
-    ...{ started: 0, finished: 0, failed: 0, aborted: 0, running: 0, peak: 0, steps: 0 },
+    started: 0,
+    finished: 0,
+    failed: 0,
+    aborted: 0,
+    running: 0,
+    peak: 0,
+    steps: 0,
   }
   const model = { name: modelName, ready: true }
 
@@ -57,7 +63,7 @@ export function createSimulatedServer(options: SimulatedOptions & { readonly mod
     try {
       const predictions = []
       for (const [index, instance] of instances.entries()) {
-        const request = { seed: Math.floor(Math.random() * SEED_RANGE), ...withoutUndefined(instance) }
+        const request = { seed: randomInt(SEED_RANGE), ...instance }
         const image = await runtime.generate(request, {
           signal,
           onProgress(progress) {
@@ -94,7 +100,7 @@ export function createSimulatedServer(options: SimulatedOptions & { readonly mod
       return c.json({ error: `${issue?.path.join('.') || 'body'}: ${issue?.message}` }, 400)
     }
     const { instances } = parsed.data
-    // A refusal is an answer of its own, also to who asked for a stream.
+    // A refusal is a plain answer, also for a caller who asked for a stream.
     if (runtime.isFull())
       throw new AppError('runtime_unavailable', 'The runtime is full.', { retryAfterSeconds: 1 })
     const gone = new AbortController()
@@ -142,10 +148,4 @@ function predictionOf(instance: Instance, image: GeneratedImage) {
     num_inference_steps: steps,
     inference_ms: inferenceMs,
   }
-}
-
-type Defined<T> = { [Key in keyof T]: Exclude<T[Key], undefined> }
-
-function withoutUndefined<T extends object>(value: T): Defined<T> {
-  return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== undefined)) as Defined<T>
 }

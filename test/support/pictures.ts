@@ -1,7 +1,7 @@
 /** Real pictures and plausible records for tests. */
 import { randomBytes } from 'node:crypto'
 import sharp from 'sharp'
-import type { ImageRecord, StoredImage } from './image.ts'
+import type { ImageRecord, StoredImage } from '../../src/images/image.ts'
 
 /** Noon of the tests' clock, in milliseconds since 1970. */
 export const NOON = Date.parse('2026-03-01T12:00:00.000Z')

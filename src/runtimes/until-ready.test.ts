@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { createServer as createPort } from 'node:net'
 import { afterEach, describe, expect, test } from 'vitest'
 import { targetDefinition } from './targets.ts'
-import { waitForTargets } from './wait.ts'
+import { waitForTargets } from './until-ready.ts'
 
 const closing: (() => void)[] = []
 afterEach(() => {

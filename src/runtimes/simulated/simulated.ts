@@ -1,19 +1,19 @@
 /**
- * A runtime without a model: draws a landscape that says it is simulated, and takes the time it is told. The same
+ * A runtime without a model: it makes a placeholder that says it is simulated, and takes as long as it is told. The same
  * request gives the same bytes on every engine. It can fail, stall and be full on demand, for tests and load tests.
  */
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
-import { AppError } from '../errors.ts'
-import { paintLandscape } from './landscape.ts'
-import { encodePng } from './png.ts'
-import type { Runtime } from './runtime.ts'
+import { AppError } from '../../errors.ts'
+import { encodePng } from '../../png.ts'
+import { createSlots } from '../../slots.ts'
+import type { Runtime } from '../runtime.ts'
+import { paintPlaceholder } from './placeholder.ts'
 
 const DEFAULT_SIDE = 512
 const DEFAULT_STEPS = 20
-const DEFAULT_GUIDANCE = 7.5
-const DESCRIPTION = 'Simulated: a landscape that no model made and that does not show what the prompt says.'
+const DESCRIPTION = 'Simulated: a placeholder that no model made and that does not show what the prompt says.'
 /** The model's name in every answer. */
 export const SIMULATED_MODEL = 'simulated'
 
@@ -35,17 +35,15 @@ export const simulatedOptions = z.strictObject({
 export type SimulatedOptions = z.output<typeof simulatedOptions>
 
 export interface SimulatedRuntime extends Runtime {
-  /** True while another generation would be refused: every slot is taken and the queue is full. */
+  /** True while another generation would be refused, because every slot is taken and the queue is full. */
   isFull(): boolean
 }
 
 /** A simulated runtime. It is always ready. */
 export function createSimulatedRuntime(options: SimulatedOptions): SimulatedRuntime {
-  const { msPerStep, failEvery, stallEvery, imageBytes } = options
-  const slots = createSlots({
-    concurrency: options.concurrency ?? Number.POSITIVE_INFINITY,
-    queue: options.queue,
-  })
+  const { msPerStep, failEvery, stallEvery, imageBytes, queue } = options
+  const slots = createSlots(options.concurrency ?? Number.POSITIVE_INFINITY)
+  const isFull = () => slots.free === 0 && slots.waiting >= queue
   let calls = 0
 
   return {
@@ -57,6 +55,12 @@ export function createSimulatedRuntime(options: SimulatedOptions): SimulatedRunt
       const width = request.width ?? DEFAULT_SIDE
       const height = request.height ?? DEFAULT_SIDE
       const steps = request.num_inference_steps ?? DEFAULT_STEPS
+      if (isFull())
+        throw new AppError(
+          'runtime_unavailable',
+          'The simulated runtime is full. Please try again in a second.',
+          { retryAfterSeconds: 1 },
+        )
       const release = await slots.take(signal)
       try {
         const startedAt = performance.now()
@@ -72,29 +76,21 @@ export function createSimulatedRuntime(options: SimulatedOptions): SimulatedRunt
             )
           if (stallEvery && call % stallEvery === 0) await pause(2 ** 30, signal)
         }
-        const pixels = await paintLandscape({
-          prompt: request.prompt,
-          negativePrompt: request.negative_prompt ?? '',
-          seed: request.seed,
-          width,
-          height,
-          steps,
-          guidance: request.guidance_scale ?? DEFAULT_GUIDANCE,
-        })
+        const { prompt, seed } = request
         const png = await encodePng({
           width,
           height,
-          pixels,
+          pixels: await paintPlaceholder({ prompt, seed, width, height }),
           channels: 3,
-          ...(imageBytes > 0 ? { padding: noise(imageBytes, request.seed) } : {}),
+          padding: imageBytes > 0 ? noise(imageBytes, seed) : undefined,
         })
         const inferenceMs = Math.round(performance.now() - startedAt)
-        return { png, width, height, seed: request.seed, model: SIMULATED_MODEL, steps, inferenceMs }
+        return { png, width, height, seed, model: SIMULATED_MODEL, steps, inferenceMs }
       } finally {
         release()
       }
     },
-    isFull: slots.areFull,
+    isFull,
     async check() {},
     async close() {},
   }
@@ -111,46 +107,4 @@ function noise(bytes: number, seed: number): Uint8Array {
     .update(String(seed))
     .digest()
   return Buffer.alloc(bytes, block)
-}
-
-/** Slots in order of arrival, with a bound on who waits. */
-function createSlots({ concurrency, queue }: { concurrency: number; queue: number }) {
-  let taken = 0
-  const waiting: (() => void)[] = []
-  const areFull = () => taken >= concurrency && waiting.length >= queue
-  const release = () => {
-    // A slot that somebody waits for changes hands without becoming free in between.
-    const next = waiting.shift()
-    if (next) next()
-    else taken -= 1
-  }
-  return {
-    areFull,
-    /** Resolves with what gives the slot back. @throws AppError `runtime_unavailable`, or the signal's reason. */
-    async take(signal: AbortSignal): Promise<() => void> {
-      if (areFull())
-        throw new AppError(
-          'runtime_unavailable',
-          'The simulated runtime is full. Please try again in a second.',
-          { retryAfterSeconds: 1 },
-        )
-      if (taken < concurrency) {
-        taken += 1
-        return release
-      }
-      await new Promise<void>((resolve, reject) => {
-        const granted = () => {
-          signal.removeEventListener('abort', left)
-          resolve()
-        }
-        const left = () => {
-          waiting.splice(waiting.indexOf(granted), 1)
-          reject(signal.reason)
-        }
-        waiting.push(granted)
-        signal.addEventListener('abort', left, { once: true })
-      })
-      return release
-    },
-  }
 }

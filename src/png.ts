@@ -1,30 +1,48 @@
-/** The little that is needed of PNG (RFC 2083): is it whole, how big is it, and how to write one. */
+/** The outline of a PNG file (W3C PNG, third edition, section 5): a signature, then chunks. Reads its size, writes one. */
 import { promisify } from 'node:util'
 import { constants, crc32, deflate } from 'node:zlib'
 
 const SIGNATURE = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a])
+/** Length and type of the first chunk, whose data has 13 bytes. */
 const IHDR = Buffer.from('\0\0\0\rIHDR', 'latin1')
 const IEND = Buffer.from('0000000049454e44ae426082', 'hex')
-/** Signature, IHDR with its CRC, IEND. */
-const SMALLEST = 8 + 25 + 12
 /** Filtering a slice of this many bytes takes about a millisecond. */
 const SLICE_BYTES = 256 * 1024
 
+/** Where the chunks after IHDR begin, in bytes: after signature, IHDR's head, data and CRC. */
+export const AFTER_IHDR = SIGNATURE.length + IHDR.length + 13 + 4
+
 const deflateInThreadPool = promisify(deflate)
+
+/** True when the bytes begin as every PNG does: signature, then an IHDR chunk. It does not look at the rest. */
+export function isPng(bytes: Uint8Array): boolean {
+  return bytes.length >= AFTER_IHDR && begins(bytes, SIGNATURE) && begins(bytes.subarray(8), IHDR)
+}
 
 /**
  * Width and height, in pixels, of a whole PNG: it has its signature, begins with IHDR and ends with IEND.
  * @throws Error that says what is missing.
  */
 export function pngSize(bytes: Uint8Array): { width: number; height: number } {
-  const png = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  if (!png.subarray(0, 8).equals(SIGNATURE)) throw new Error('it does not begin with the signature of a PNG')
-  if (png.length < SMALLEST || !png.subarray(8, 16).equals(IHDR)) throw new Error('the PNG has no IHDR chunk')
-  if (!png.subarray(-12).equals(IEND)) throw new Error('the PNG does not end with IEND: it is truncated')
-  const width = png.readUInt32BE(16)
-  const height = png.readUInt32BE(20)
+  if (!begins(bytes, SIGNATURE)) throw new Error('it does not begin with the signature of a PNG')
+  if (!isPng(bytes)) throw new Error('the PNG has no IHDR chunk')
+  if (!begins(bytes.subarray(-IEND.length), IEND))
+    throw new Error('the PNG does not end with IEND: it is truncated')
+  const view = new DataView(bytes.buffer, bytes.byteOffset, AFTER_IHDR)
+  const [width, height] = [view.getUint32(16), view.getUint32(20)]
   if (width === 0 || height === 0) throw new Error(`the PNG has ${width}x${height} pixels`)
   return { width, height }
+}
+
+/** A chunk in three parts: length and type, the data itself, the CRC. */
+export function pngChunk(type: string, data: Uint8Array): [Buffer, Uint8Array, Buffer] {
+  const head = Buffer.alloc(8)
+  head.writeUInt32BE(data.length, 0)
+  head.write(type, 4, 'latin1')
+  const crc = Buffer.alloc(4)
+  // The CRC covers type and data, not the length.
+  crc.writeUInt32BE(crc32(data, crc32(head.subarray(4))), 0)
+  return [head, data, crc]
 }
 
 export interface EncodePngOptions {
@@ -33,7 +51,7 @@ export interface EncodePngOptions {
   /** Rows from the top, 3 (RGB) or 4 (RGBA) bytes a pixel, no padding. */
   readonly pixels: Uint8Array
   readonly channels: 3 | 4
-  /** Content of a private ancillary chunk that decoders skip; makes a picture heavier for load tests. */
+  /** Content of a private ancillary chunk that decoders skip. It makes a picture heavier, for load tests. */
   readonly padding?: Uint8Array
 }
 
@@ -50,15 +68,16 @@ export async function encodePng(options: EncodePngOptions): Promise<Uint8Array> 
   header.writeUInt32BE(width, 0)
   header.writeUInt32BE(height, 4)
   header.set([8, channels === 3 ? 2 : 6], 8)
-  // Runs alone, no search for other repetitions: faster, and the only kind of which every zlib makes the same bytes.
+  // Runs only, no search for other repetitions: it is faster, and the only strategy for which every zlib makes the
+  // same bytes.
   const data = await deflateInThreadPool(await filterRows(pixels, width * channels), {
     strategy: constants.Z_RLE,
   })
   return Buffer.concat([
     SIGNATURE,
-    ...chunk('IHDR', header),
-    ...(padding ? chunk('paDd', padding) : []),
-    ...chunk('IDAT', data),
+    ...pngChunk('IHDR', header),
+    ...(padding ? pngChunk('paDd', padding) : []),
+    ...pngChunk('IDAT', data),
     IEND,
   ])
 }
@@ -80,11 +99,6 @@ async function filterRows(pixels: Uint8Array, stride: number): Promise<Uint8Arra
   return filtered
 }
 
-function chunk(type: string, data: Uint8Array): [Buffer, Uint8Array, Buffer] {
-  const head = Buffer.alloc(8)
-  head.writeUInt32BE(data.length, 0)
-  head.write(type, 4, 'latin1')
-  const crc = Buffer.alloc(4)
-  crc.writeUInt32BE(crc32(data, crc32(head.subarray(4))), 0)
-  return [head, data, crc]
+function begins(bytes: Uint8Array, start: Uint8Array): boolean {
+  return start.every((byte, index) => bytes[index] === byte)
 }

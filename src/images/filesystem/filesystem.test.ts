@@ -13,9 +13,9 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
-import { imageStoreContract } from './contract.ts'
+import { imageStoreContract } from '../../../test/backends/images.ts'
+import { HOUR_MS, makeImage, makePng, NOON } from '../../../test/support/pictures.ts'
 import { createFilesystemImages } from './filesystem.ts'
-import { HOUR_MS, makeImage, makePng, NOON } from './fixtures.ts'
 
 /** The disk as seen by the store, with faults and with another process that acts at a chosen moment. */
 const disk = vi.hoisted(() => ({

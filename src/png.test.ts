@@ -1,6 +1,6 @@
 import sharp from 'sharp'
 import { describe, expect, test } from 'vitest'
-import { encodePng, pngSize } from './png.ts'
+import { encodePng, isPng, pngChunk, pngSize } from './png.ts'
 
 const pixels = (width: number, height: number, channels: 3 | 4) =>
   Uint8Array.from({ length: width * height * channels }, (_, i) => (i * i) % 251)
@@ -54,6 +54,12 @@ describe('pngSize', async () => {
     expect(pngSize(larger.subarray(3, 3 + png.length))).toEqual({ width: 16, height: 8 })
   })
 
+  test('wants the end, where isPng looks at the beginning only', () => {
+    const cut = png.subarray(0, 33)
+    expect(isPng(cut)).toBe(true)
+    expect(() => pngSize(cut)).toThrow(/truncated/)
+  })
+
   test.each<[string, Buffer, RegExp]>([
     ['nothing', Buffer.alloc(0), /signature/],
     ['another kind of picture', Buffer.from('GIF89a and then some more'), /signature/],
@@ -65,4 +71,12 @@ describe('pngSize', async () => {
   ])('refuses %s', (_, bytes, reason) => {
     expect(() => pngSize(bytes)).toThrow(reason)
   })
+})
+
+test('a chunk has its length, its type, its data and a CRC of the two', () => {
+  // As every PNG ends.
+  expect(Buffer.concat(pngChunk('IEND', new Uint8Array())).toString('hex')).toBe('0000000049454e44ae426082')
+  // The chunk of https://www.w3.org/TR/png-3/#11gAMA for a gamma of 1/2.2, as encoders write it.
+  const gamma = Buffer.concat(pngChunk('gAMA', Buffer.from([0, 0, 0xb1, 0x8f])))
+  expect(gamma.toString('hex')).toBe('0000000467414d410000b18f0bfc6105')
 })
