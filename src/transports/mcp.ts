@@ -19,7 +19,7 @@ import { imageTemplate, listImageResources, readImageResource } from '../tools/i
 import { getPrompt, PROMPTS } from '../tools/prompts.ts'
 import { idempotencyKeySchema, parseInput, type ToolCaller, type ToolContext } from '../tools/tool.ts'
 import { KEEP_ALIVE_MS } from './keep-alive.ts'
-import { METHOD_SCOPES } from './scopes.ts'
+import { METHOD_SCOPES } from './method-scopes.ts'
 import { asTask, declaresTasks, serveTasks, TASK_WAIT_MS, TASKS_EXTENSION, type TaskParts } from './tasks.ts'
 
 /** Prefix of this product's own `_meta` keys. */

@@ -8,7 +8,7 @@ import { METADATA_PATH } from '../auth/protected-resource.ts'
 import { SCOPES } from '../auth/scopes.ts'
 import { ERROR_STATUS, type ErrorCode } from '../errors.ts'
 import { imageRequest } from '../runtimes/request.ts'
-import { imageAnswer } from '../tools/image/answer.ts'
+import { imageAnswer } from '../tools/image/image-answer.ts'
 import { listedImage, listedPage, listing } from '../tools/image/list-images.ts'
 import { idempotencyKeySchema, type Tool } from '../tools/tool.ts'
 

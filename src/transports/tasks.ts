@@ -8,9 +8,9 @@ import type { Caller } from '../auth/caller.ts'
 import { requireScope } from '../auth/scopes.ts'
 import { toAppError } from '../errors.ts'
 import { hasEnded, type Job, type Jobs } from '../jobs/job.ts'
-import { type AnswerParts, imageAnswer, pictureResult, stateInWords } from '../tools/image/answer.ts'
+import { type AnswerParts, imageAnswer, pictureResult, stateInWords } from '../tools/image/image-answer.ts'
 import type { ToolResult } from '../tools/tool.ts'
-import { METHOD_SCOPES } from './scopes.ts'
+import { METHOD_SCOPES } from './method-scopes.ts'
 
 export const TASKS_EXTENSION = 'io.modelcontextprotocol/tasks'
 

@@ -2,8 +2,8 @@ import { z } from 'zod'
 import type { Links } from '../../images/links.ts'
 import type { Jobs } from '../../jobs/job.ts'
 import { defineTool } from '../tool.ts'
-import { describeJob, imageAnswer } from './answer.ts'
 import { jobHandle } from './get-job.ts'
+import { describeJob, imageAnswer } from './image-answer.ts'
 
 /** `cancel_image_job`: ends a job for everybody who waits for it, in the runtime too. */
 export function cancelImageJob({ jobs, links }: { readonly jobs: Jobs; readonly links: Links }) {

@@ -2,7 +2,7 @@ import { hasEnded, type Jobs } from '../../jobs/job.ts'
 import { imageRequest } from '../../runtimes/request.ts'
 import type { Target } from '../../runtimes/targets.ts'
 import { defineTool } from '../tool.ts'
-import { type AnswerParts, awaitJob, handleResult, imageAnswer, pictureResult } from './answer.ts'
+import { type AnswerParts, awaitJob, handleResult, imageAnswer, pictureResult } from './image-answer.ts'
 
 /** `generate_image`: a picture, or within the wait budget (milliseconds) a handle to it. */
 export function generateImage(

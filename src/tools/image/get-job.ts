@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { hasEnded, type Jobs } from '../../jobs/job.ts'
 import { defineTool } from '../tool.ts'
-import { type AnswerParts, awaitJob, handleResult, imageAnswer, pictureResult } from './answer.ts'
+import { type AnswerParts, awaitJob, handleResult, imageAnswer, pictureResult } from './image-answer.ts'
 
 /** The argument of the tools that take a handle. */
 export const jobHandle = {

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { AppError } from '../../errors.ts'
 import { defineTool } from '../tool.ts'
 import { dataplaneArgument, type TrinoAccess } from './access.ts'
-import { cutAnswer, describeCut, tableText } from './answer.ts'
+import { cutAnswer, describeCut, tableText } from './rows-answer.ts'
 
 /** Longer statements serve no caller of this server; in characters. */
 const QUERY_MAX = 20_000

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { defineTool } from '../tool.ts'
 import { dataplaneArgument, type TrinoAccess } from './access.ts'
-import { cutAnswer, describeCut, tableText } from './answer.ts'
+import { cutAnswer, describeCut, tableText } from './rows-answer.ts'
 
 /** `trino_list_catalogs`: what Trino is connected to. */
 export function listCatalogs(access: TrinoAccess) {

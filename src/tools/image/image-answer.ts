@@ -3,10 +3,10 @@ import { z } from 'zod'
 import { AppError } from '../../errors.ts'
 import type { ImageStore } from '../../images/image.ts'
 import type { Links } from '../../images/links.ts'
+import { followJob } from '../../jobs/follow.ts'
 import { hasEnded, type Job } from '../../jobs/job.ts'
-import { followJob } from '../../jobs/wait.ts'
 import type { ToolContext, ToolProgress, ToolResult } from '../tool.ts'
-import { makePreview } from './preview.ts'
+import { makePreview } from './lazy-preview.ts'
 
 /** Longest side of a preview, in pixels. */
 const PREVIEW_MAX_SIDE = 1024
