@@ -7,6 +7,7 @@ import { AppError, toAppError } from '../errors.ts'
 import type { ImageStore } from '../images/image.ts'
 import type { Links } from '../images/links.ts'
 import { followJob } from '../jobs/follow.ts'
+import { generate } from '../jobs/generate.ts'
 import { hasEnded, type Job, type Jobs, type Waiter } from '../jobs/job.ts'
 import { imageRequest } from '../runtimes/request.ts'
 import { describeJob, throwIfFailed } from '../tools/image/image-answer.ts'
@@ -100,38 +101,28 @@ export function restRoutes(parts: RestParts): Hono<AppEnv> {
 
   app.post('/api/images', needs('image:generate'), async (c) => {
     const request = parseInput(imageRequest, await body(c))
-    const preference = preferenceOf(c)
-    const waiter = await jobs.submit(request, c.var.caller, submission(c))
-    if (preference.respondAsync) {
-      await waiter.detach()
-      await waiter.leave()
+    const { respondAsync, waitMs = parts.waitBudgetMs } = preferenceOf(c)
+    const { caller } = c.var
+    if (!respondAsync && accepts(c, 'text/event-stream'))
+      return stream(c, await jobs.submit(request, caller, submission(c)))
+    // A caller that asked for the handle alone is not waited with: the job stays even when the connection is lost.
+    const wait = respondAsync ? { budgetMs: 0 } : { budgetMs: waitMs, signal: c.req.raw.signal }
+    const job = await generate({ jobs, request, caller, submission: submission(c), ...wait })
+    if (respondAsync) {
       c.header('Preference-Applied', 'respond-async')
-      return handle(c, waiter.job)
+      return handle(c, job)
     }
-    if (accepts(c, 'text/event-stream')) return stream(c, waiter)
-    try {
-      const job = await followJob({
-        watch: waiter.watch,
-        budgetMs: preference.waitMs ?? parts.waitBudgetMs,
-        signal: c.req.raw.signal,
-      })
-      throwIfFailed(job)
-      if (!hasEnded(job)) {
-        await waiter.detach()
-        return handle(c, job)
-      }
-      if (!accepts(c, 'image/png')) return c.json(describe(job))
-      const stored = await images.get(job.imageId)
-      if (!stored)
-        throw new AppError('not_found', 'The picture was deleted before it could be sent; generate it again.')
-      c.header('Content-Location', `/images/${job.imageId}`)
-      c.header('X-Job-Id', job.id)
-      c.header('X-Image-Id', job.imageId)
-      c.header('X-Seed', String(stored.record.seed))
-      return sendPicture(c, stored.png, 'image/png')
-    } finally {
-      await waiter.leave()
-    }
+    throwIfFailed(job)
+    if (!hasEnded(job)) return handle(c, job)
+    if (!accepts(c, 'image/png')) return c.json(describe(job))
+    const stored = await images.get(job.imageId)
+    if (!stored)
+      throw new AppError('not_found', 'The picture was deleted before it could be sent; generate it again.')
+    c.header('Content-Location', `/images/${job.imageId}`)
+    c.header('X-Job-Id', job.id)
+    c.header('X-Image-Id', job.imageId)
+    c.header('X-Seed', String(stored.record.seed))
+    return sendPicture(c, stored.png, 'image/png')
   })
 
   app.get('/api/jobs/:id', needs('image:read'), async (c) => {

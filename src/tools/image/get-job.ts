@@ -1,7 +1,8 @@
 import { z } from 'zod'
-import { hasEnded, type Jobs } from '../../jobs/job.ts'
+import { followJob } from '../../jobs/follow.ts'
+import type { Jobs } from '../../jobs/job.ts'
 import { defineTool } from '../tool.ts'
-import { type AnswerParts, awaitJob, handleResult, imageAnswer, pictureResult } from './image-answer.ts'
+import { type AnswerParts, imageAnswer, jobResult, progressReporter } from './image-answer.ts'
 
 /** The argument of the tools that take a handle. */
 export const jobHandle = {
@@ -32,13 +33,13 @@ export function getImageJob(parts: AnswerParts & { readonly jobs: Jobs; readonly
     output: imageAnswer,
     slow: true,
     async run({ job_id, wait_seconds }, { caller, signal, onProgress }) {
-      const job = await awaitJob({
+      const job = await followJob({
         watch: (over) => parts.jobs.watch(job_id, caller, over),
         budgetMs: Math.min(parts.waitBudgetMs, (wait_seconds ?? Number.POSITIVE_INFINITY) * 1000),
         signal,
-        onProgress,
+        onChange: progressReporter(onProgress),
       })
-      return hasEnded(job) ? await pictureResult(job, parts) : handleResult(job, parts)
+      return await jobResult(job, parts)
     },
   })
 }

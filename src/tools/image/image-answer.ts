@@ -3,7 +3,6 @@ import { z } from 'zod'
 import { AppError } from '../../errors.ts'
 import type { ImageStore } from '../../images/image.ts'
 import type { Links } from '../../images/links.ts'
-import { followJob } from '../../jobs/follow.ts'
 import { hasEnded, type Job } from '../../jobs/job.ts'
 import type { ToolContext, ToolProgress, ToolResult } from '../tool.ts'
 import { makePreview } from './lazy-preview.ts'
@@ -109,38 +108,21 @@ export function createProgress(): (job: Job) => ToolProgress | undefined {
   }
 }
 
-/**
- * Waits for a job as one call may, telling its progress where that is asked for; returns its last snapshot.
- * @throws AppError of a job that ended without a picture; the signal's reason once it aborts.
- */
-export async function awaitJob(options: {
-  readonly watch: (signal: AbortSignal) => AsyncIterable<Job>
-  readonly budgetMs: number
-  readonly signal: AbortSignal
-  readonly onProgress: ToolContext['onProgress']
-}): Promise<Job> {
-  const { onProgress, ...follow } = options
+/** Passes a job's snapshots on as progress; undefined where the caller asked for none. */
+export function progressReporter(onProgress: ToolContext['onProgress']): ((job: Job) => void) | undefined {
+  if (!onProgress) return undefined
   const progressOf = createProgress()
-  const job = await followJob({
-    ...follow,
-    onChange(now) {
-      const progress = onProgress && progressOf(now)
-      if (progress) onProgress(progress)
-    },
-  })
-  throwIfFailed(job)
-  return job
+  return (job) => {
+    const progress = progressOf(job)
+    if (progress) onProgress(progress)
+  }
 }
 
 /** Throws what a job without a picture has to say; returns quietly otherwise. @throws AppError */
 export function throwIfFailed(job: Job): void {
   if (!job.error) return
   const { code, message, retry_after_seconds } = job.error
-  throw new AppError(
-    code,
-    message,
-    retry_after_seconds === undefined ? {} : { retryAfterSeconds: retry_after_seconds },
-  )
+  throw new AppError(code, message, { retryAfterSeconds: retry_after_seconds })
 }
 
 export interface AnswerParts {
@@ -203,6 +185,15 @@ function pictureText(answer: ImageAnswer, { inline, shown }: { inline: boolean; 
   const how = inline ? '' : shown ? ' Shown as a smaller preview.' : ' Too large to be shown here.'
   const where = answer.url ? ` Full picture until ${answer.expires_at}: ${answer.url}` : ''
   return `Picture ${answer.image_id}: ${size}, seed ${answer.seed}${steps}, model ${answer.model}.${how}${where}`
+}
+
+/**
+ * The last snapshot of a call that waited, as an MCP result: the picture, or the handle where the job goes on.
+ * @throws AppError of a job that ended without a picture; `not_found` when the picture is gone by now.
+ */
+export async function jobResult(job: Job, parts: AnswerParts): Promise<ToolResult<ImageAnswer>> {
+  throwIfFailed(job)
+  return hasEnded(job) ? await pictureResult(job, parts) : handleResult(job, parts)
 }
 
 /** A job that is not finished, as an MCP result that tells how to go on. */
