@@ -12,7 +12,7 @@ import {
   type ResourcePath,
 } from './auth/protected-resource.ts'
 import type { RateLimit } from './auth/rate-limit.ts'
-import { AppError, toAppError } from './errors.ts'
+import { AppError, rpcError, toAppError } from './errors.ts'
 import type { ReceivedLink } from './images/links.ts'
 import { type Logger, loggablePath } from './telemetry/log.ts'
 import type { Metrics } from './telemetry/metrics.ts'
@@ -24,7 +24,7 @@ import { healthRoutes, metricsRoutes } from './transports/operations.ts'
 import { peerAddress } from './transports/peer.ts'
 import type { Readiness } from './transports/readiness.ts'
 import { type RestParts, restRoutes } from './transports/rest.ts'
-import { authorizationOfProtocols, type WebSockets } from './transports/websocket.ts'
+import { authorizationOfProtocols, type WebSockets } from './transports/websocket/websockets.ts'
 
 export interface AppParts extends RestParts {
   readonly mcp: McpEndpoint
@@ -217,15 +217,5 @@ function problem(error: AppError, requestId: string) {
     detail,
     ...rest,
     request_id: requestId,
-  }
-}
-
-/** What went wrong before a JSON-RPC message could be dispatched. */
-function rpcError(error: AppError) {
-  const rpcCode = error.code === 'invalid_request' ? -32600 : -32000
-  return {
-    jsonrpc: '2.0',
-    id: null,
-    error: { code: rpcCode, message: error.message, data: error.toPublic() },
   }
 }

@@ -88,6 +88,15 @@ export function toAppError(error: unknown): AppError {
   )
 }
 
+/**
+ * An error as the answer to a JSON-RPC message that was not dispatched.
+ * @param id of the message; null where none could be read.
+ */
+export function rpcError(error: AppError, id: string | number | null = null) {
+  const rpcCode = error.code === 'invalid_request' ? -32600 : -32000
+  return { jsonrpc: '2.0', id, error: { code: rpcCode, message: error.message, data: error.toPublic() } }
+}
+
 /** A value as it may be quoted in a message: JSON, cut after 60 characters. */
 export function quote(value: unknown): string {
   const text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value))

@@ -39,7 +39,7 @@ import {
 } from './transports/mcp.ts'
 import { metricsRoutes } from './transports/operations.ts'
 import { createReadiness } from './transports/readiness.ts'
-import { createWebSockets } from './transports/websocket.ts'
+import { createWebSockets } from './transports/websocket/websockets.ts'
 
 export const VERSION: string = packageJson.version
 

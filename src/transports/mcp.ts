@@ -1,6 +1,5 @@
 /** MCP in both protocol eras, over HTTP and stdio: protocol in, tool call out. */
 import {
-  type AuthInfo,
   CLIENT_CAPABILITIES_META_KEY,
   createMcpHandler,
   type McpRequestContext,
@@ -11,13 +10,14 @@ import {
   type ServerContext,
 } from '@modelcontextprotocol/server'
 import { z } from 'zod'
-import { ANONYMOUS, type Caller } from '../auth/caller.ts'
+import type { Caller } from '../auth/caller.ts'
 import { requireScope, type Scope } from '../auth/scopes.ts'
 import { AppError, toAppError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { imageTemplate, listImageResources, readImageResource } from '../tools/image/resource.ts'
 import { getPrompt, PROMPTS } from '../tools/prompts.ts'
 import { idempotencyKeySchema, parseInput, type ToolCaller, type ToolContext } from '../tools/tool.ts'
+import { askingOf, authInfoOf } from './auth-info.ts'
 import { KEEP_ALIVE_MS } from './keep-alive.ts'
 import { METHOD_SCOPES } from './method-scopes.ts'
 import { asTask, declaresTasks, serveTasks, TASK_WAIT_MS, TASKS_EXTENSION, type TaskParts } from './tasks.ts'
@@ -49,8 +49,7 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
   ].join(' ')
 
   return ({ authInfo }) => {
-    // On stdio there is no authentication: whoever started the process is the caller.
-    const { caller, requestId } = (authInfo?.extra as Asking | undefined) ?? { caller: ANONYMOUS }
+    const { caller, requestId } = askingOf(authInfo)
     const server = new Server(
       { name: 'diffusers-mcp', title: 'Diffusers MCP', version },
       {
@@ -160,17 +159,6 @@ export function createMcpEndpoint(parts: McpParts, factory = createMcpServerFact
       await Promise.all([streamed.close(), plain.close()])
     },
   }
-}
-
-/** What a transport knows of a request or connection, on its way through the SDK. */
-interface Asking {
-  readonly caller: Caller
-  readonly requestId?: string
-}
-
-/** How a transport tells the factory's server who asks. */
-export function authInfoOf(extra: Required<Asking>): AuthInfo {
-  return { token: '', clientId: extra.caller.id, scopes: [], extra: { ...extra } }
 }
 
 const DEADLINE = `${META}/deadlineMs`

@@ -1,5 +1,6 @@
 /** `/ws` on Deno, whose server upgrades requests itself, and pings and drops dead peers itself. */
-import type { Connection, Opening, WebSockets } from './websocket.ts'
+import type { Connection, Opening } from './session.ts'
+import type { WebSockets } from './websockets.ts'
 
 type Fetch = (request: Request, bindings: object) => Response | Promise<Response>
 

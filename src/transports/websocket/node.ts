@@ -2,7 +2,8 @@
 import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { type RawData, type WebSocket, WebSocketServer } from 'ws'
-import type { Connection, Opening, WebSockets } from './websocket.ts'
+import type { Connection, Opening } from './session.ts'
+import type { WebSockets } from './websockets.ts'
 
 type Fetch = (request: Request, bindings: object) => Response | Promise<Response>
 
