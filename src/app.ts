@@ -23,7 +23,7 @@ import { openApiRoutes } from './transports/openapi.ts'
 import { healthRoutes, metricsRoutes } from './transports/operations.ts'
 import { peerAddress } from './transports/peer.ts'
 import type { Readiness } from './transports/readiness.ts'
-import { type RestParts, restRoutes } from './transports/rest.ts'
+import { type RestParts, restRoutes } from './transports/rest/rest.ts'
 import { authorizationOfProtocols, type WebSockets } from './transports/websocket/websockets.ts'
 
 export interface AppParts extends RestParts {

@@ -18,9 +18,11 @@ import { imageTemplate, listImageResources, readImageResource } from '../tools/i
 import { getPrompt, PROMPTS } from '../tools/prompts.ts'
 import { idempotencyKeySchema, parseInput, type ToolCaller, type ToolContext } from '../tools/tool.ts'
 import { askingOf, authInfoOf } from './auth-info.ts'
-import { KEEP_ALIVE_MS } from './keep-alive.ts'
 import { METHOD_SCOPES } from './method-scopes.ts'
 import { asTask, declaresTasks, serveTasks, TASK_WAIT_MS, TASKS_EXTENSION, type TaskParts } from './tasks.ts'
+
+/** How often a silent stream says that it lives, in milliseconds: proxies and hosts drop those that do not. */
+export const KEEP_ALIVE_MS = 15_000
 
 /** Prefix of this product's own `_meta` keys. */
 const META = 'io.github.diffusers-mcp'

@@ -14,8 +14,8 @@ const FORBIDDEN = [
   ['src/images/memory.ts', '../runtimes/runtime.ts'],
   ['src/runtimes/kserve.ts', '../images/image.ts'],
   ['src/jobs/memory.ts', '../tools/tool.ts'],
-  ['src/tools/image/generate.ts', '../../transports/rest.ts'],
-  ['src/transports/rest.ts', '../app.ts'],
+  ['src/tools/image/generate.ts', '../../transports/rest/rest.ts'],
+  ['src/transports/rest/rest.ts', '../../app.ts'],
 ] as const
 const ALLOWED = [
   ['src/jobs/run.ts', '../images/image.ts'],
@@ -23,7 +23,7 @@ const ALLOWED = [
   ['src/tools/image/list.ts', '../../jobs/job.ts'],
   ['src/transports/mcp.ts', '../tools/tool.ts'],
   ['src/images/disk.ts', '../errors.ts'],
-  ['src/app.ts', './transports/rest.ts'],
+  ['src/app.ts', './transports/rest/rest.ts'],
 ] as const
 
 let report: string
