@@ -12,13 +12,11 @@ export interface OriginOptions {
   readonly publicUrl: string | undefined
 }
 
-/**
- * A check of a request's Host and Origin headers.
- * @returns a function that throws AppError `forbidden`. A missing Origin passes: it was no browser's script.
- */
-export function createOriginCheck(
-  options: OriginOptions,
-): (headers: { host?: string; origin?: string }) => void {
+/** Checks a request's headers. A missing Origin passes: no browser's script sent it. @throws AppError `forbidden`. */
+export type CheckOrigin = (headers: { host?: string; origin?: string }) => void
+
+/** A check of Host and Origin headers. */
+export function createOriginCheck(options: OriginOptions): CheckOrigin {
   const { loopback, allowedHosts, allowedOrigins, publicUrl } = options
   const own = publicUrl === undefined ? undefined : new URL(publicUrl)
   const hosts =

@@ -1,4 +1,5 @@
 /** How a client finds out where tokens come from: RFC 9728, and the challenges of RFC 6750 that lead there. */
+import { z } from 'zod'
 import type { AppError } from '../errors.ts'
 import { SCOPES } from './scopes.ts'
 
@@ -8,6 +9,15 @@ export const METADATA_PATH = '/.well-known/oauth-protected-resource'
 /** `/mcp`, which MCP hosts know the server by, or '' for all of it. */
 export type ResourcePath = '' | '/mcp'
 
+/** What the metadata says (RFC 9728). */
+export const resourceMetadata = z.object({
+  resource: z.string(),
+  authorization_servers: z.array(z.string()).optional(),
+  scopes_supported: z.array(z.enum(SCOPES)),
+  bearer_methods_supported: z.array(z.literal('header')),
+  resource_name: z.string(),
+})
+
 /**
  * The metadata of a resource.
  * @param issuer of JWTs; those that are no URL cannot be asked for a token and are left out.
@@ -16,12 +26,12 @@ export function protectedResource(options: {
   readonly publicUrl: string
   readonly path: ResourcePath
   readonly issuer: string | undefined
-}) {
+}): z.output<typeof resourceMetadata> {
   const { publicUrl, path, issuer } = options
   return {
     resource: publicUrl + path,
     ...(issuer && /^https?:\/\//.test(issuer) ? { authorization_servers: [issuer] } : {}),
-    scopes_supported: SCOPES,
+    scopes_supported: [...SCOPES],
     bearer_methods_supported: ['header'],
     resource_name: 'diffusers-mcp',
   }

@@ -4,13 +4,17 @@
  */
 import { Hono } from 'hono'
 import { z } from 'zod'
-import { METADATA_PATH } from '../auth/protected-resource.ts'
-import { SCOPES } from '../auth/scopes.ts'
+import { METADATA_PATH, resourceMetadata } from '../auth/protected-resource.ts'
 import { ERROR_STATUS, type ErrorCode } from '../errors.ts'
 import { imageRequest } from '../runtimes/request.ts'
 import { imageAnswer } from '../tools/image/image-answer.ts'
 import { listedImage, listedPage, listing } from '../tools/image/list-images.ts'
 import { idempotencyKeySchema, type Tool } from '../tools/tool.ts'
+import { problemAnswer } from './error-answer.ts'
+import { healthAnswer } from './operations.ts'
+import { readyAnswer } from './readiness.ts'
+import { queueAnswer } from './rest/jobs.ts'
+import { toolContent, toolListAnswer } from './rest/tools.ts'
 
 type Json = Readonly<Record<string, unknown>>
 
@@ -28,54 +32,6 @@ export function openApiRoutes(parts: OpenApiParts): Hono {
   const document = openApiDocument(parts)
   return new Hono().get('/openapi.json', (c) => c.json(document))
 }
-
-const HEALTH = z.object({ status: z.literal('ok'), version: z.string(), uptime_seconds: z.int() })
-const READY = z.object({
-  status: z.enum(['ready', 'starting', 'draining', 'unavailable']),
-  dependencies: z.record(
-    z.string(),
-    z.object({ toolset: z.string(), ok: z.boolean(), message: z.string().optional() }),
-  ),
-})
-const RESOURCE = z.object({
-  resource: z.string(),
-  authorization_servers: z.array(z.string()).optional(),
-  scopes_supported: z.array(z.enum(SCOPES)),
-  bearer_methods_supported: z.array(z.literal('header')),
-  resource_name: z.string(),
-})
-const PROBLEM = z.object({
-  type: z.literal('about:blank'),
-  title: z.string(),
-  status: z.int(),
-  detail: z.string().describe('What was wrong, and what to do next.'),
-  code: z.enum(Object.keys(ERROR_STATUS) as [ErrorCode, ...ErrorCode[]]),
-  retry_after_seconds: z.int().optional(),
-  request_id: z.string(),
-})
-const QUEUE = z.object({
-  targets: z.array(
-    z.looseObject({
-      target: z.string(),
-      concurrency: z.int().describe('Generations at once.'),
-      queue_limit: z.int(),
-      queued: z.int(),
-      running: z.int(),
-    }),
-  ),
-})
-const TOOL_LIST = z.object({
-  tools: z.array(
-    z.looseObject({
-      name: z.string(),
-      title: z.string(),
-      description: z.string(),
-      inputSchema: z.record(z.string(), z.unknown()),
-      outputSchema: z.record(z.string(), z.unknown()),
-    }),
-  ),
-})
-const CONTENT = z.array(z.looseObject({ type: z.enum(['text', 'image', 'resource_link']) }))
 
 const schemaOf = (schema: z.ZodType, io: 'input' | 'output' = 'output'): Json => {
   const { $schema: _, ...json } = z.toJSONSchema(schema, { io })
@@ -179,7 +135,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
           operationId: 'getHealth',
           summary: 'The process answers',
           ...open,
-          responses: { 200: answer('It does.', json(schemaOf(HEALTH))), ...errors([]) },
+          responses: { 200: answer('It does.', json(schemaOf(healthAnswer))), ...errors([]) },
         },
       },
       '/ready': {
@@ -218,7 +174,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
               summary: 'Where tokens come from (RFC 9728)',
               ...open,
               responses: {
-                200: answer('The metadata.', json(schemaOf(RESOURCE))),
+                200: answer('The metadata.', json(schemaOf(resourceMetadata))),
                 ...errors(['not_found']),
               },
             },
@@ -268,7 +224,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
         post: {
           operationId: 'listTools',
           summary: 'All tools with their schemas',
-          responses: { 200: answer('The tools.', json(schemaOf(TOOL_LIST))), ...errors([]) },
+          responses: { 200: answer('The tools.', json(schemaOf(toolListAnswer))), ...errors([]) },
         },
       },
       '/api/tools/execute': {
@@ -327,7 +283,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
         get: {
           operationId: 'getQueue',
           summary: 'Queue and concurrency of each target',
-          responses: { 200: answer('The targets.', json(schemaOf(QUEUE))), ...errors([]) },
+          responses: { 200: answer('The targets.', json(schemaOf(queueAnswer))), ...errors([]) },
         },
       },
       '/images': {
@@ -411,9 +367,9 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
     components: {
       ...(tokenNeeded ? { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } } : {}),
       schemas: {
-        Problem: schemaOf(PROBLEM),
+        Problem: schemaOf(problemAnswer),
         ImageAnswer: schemaOf(imageAnswer),
-        Readiness: schemaOf(READY),
+        Readiness: schemaOf(readyAnswer),
         JsonRpc: {
           type: 'object',
           properties: { jsonrpc: { const: '2.0' } },
@@ -438,7 +394,7 @@ const callOf = ({ name, listing }: Tool) => ({
 })
 const resultOf = ({ name, listing }: Tool) => ({
   type: 'object',
-  properties: { tool: { const: name }, data: bare(listing.outputSchema), content: schemaOf(CONTENT) },
+  properties: { tool: { const: name }, data: bare(listing.outputSchema), content: schemaOf(toolContent) },
   required: ['tool', 'data', 'content'],
   additionalProperties: false,
 })

@@ -1,4 +1,5 @@
 /** Whether this server should get traffic: starting, draining, and the state of what it depends on. */
+import { z } from 'zod'
 import type { Logger } from '../telemetry/log.ts'
 
 /** How long an answer of a dependency is trusted, and how long one may take, in milliseconds. */
@@ -16,16 +17,18 @@ export interface Dependency {
   check(options: { signal: AbortSignal }): Promise<void>
 }
 
-export interface DependencyStatus {
-  readonly toolset: string
-  readonly ok: boolean
-  readonly message?: string
-}
+const dependencyStatus = z.object({ toolset: z.string(), ok: z.boolean(), message: z.string().optional() })
 
-export interface ReadyReport {
+/** What `/ready` answers. */
+export const readyAnswer = z.object({
+  status: z.enum(['ready', 'starting', 'draining', 'unavailable']),
+  dependencies: z.record(z.string(), dependencyStatus),
+})
+
+type DependencyStatus = z.output<typeof dependencyStatus>
+
+export interface ReadyReport extends z.output<typeof readyAnswer> {
   readonly ready: boolean
-  readonly status: 'ready' | 'starting' | 'draining' | 'unavailable'
-  readonly dependencies: Readonly<Record<string, DependencyStatus>>
 }
 
 export interface Readiness {
@@ -45,7 +48,7 @@ export function createReadiness({
   log: Logger
 }): Readiness {
   let phase: 'starting' | 'serving' | 'draining' = 'starting'
-  let known: Readonly<Record<string, DependencyStatus>> = {}
+  let known: Record<string, DependencyStatus> = {}
   let checkedAt = Number.NEGATIVE_INFINITY
   let checking: Promise<void> | undefined
 

@@ -1,5 +1,6 @@
 /** Jobs and the queue over REST. */
 import { Hono } from 'hono'
+import { z } from 'zod'
 import type { Links } from '../../images/links.ts'
 import { followJob } from '../../jobs/follow.ts'
 import { hasEnded, type Job, type Jobs } from '../../jobs/job.ts'
@@ -13,6 +14,19 @@ export interface JobRoutesParts {
   readonly jobs: Jobs
   readonly links: Links
 }
+
+/** What `/api/queue` answers, as far as clients may count on it. */
+export const queueAnswer = z.object({
+  targets: z.array(
+    z.looseObject({
+      target: z.string(),
+      concurrency: z.int().describe('Generations at once.'),
+      queue_limit: z.int(),
+      queued: z.int(),
+      running: z.int(),
+    }),
+  ),
+})
 
 /** `/api/jobs/{id}` and `/api/queue`. */
 export function jobRoutes({ jobs, links }: JobRoutesParts): Hono<AppEnv> {

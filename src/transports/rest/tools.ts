@@ -16,6 +16,22 @@ const toolCall = z.strictObject({
   params: z.record(z.string(), z.unknown()).optional(),
 })
 
+/** What `/api/tools/list` answers. */
+export const toolListAnswer = z.object({
+  tools: z.array(
+    z.looseObject({
+      name: z.string(),
+      title: z.string(),
+      description: z.string(),
+      inputSchema: z.record(z.string(), z.unknown()),
+      outputSchema: z.record(z.string(), z.unknown()),
+    }),
+  ),
+})
+
+/** The `content` of a tool's answer. */
+export const toolContent = z.array(z.looseObject({ type: z.enum(['text', 'image', 'resource_link']) }))
+
 /** `/api/tools`, and the routes of the data tools that are configured. */
 export function toolRoutes({ toolCaller, maxBodyBytes }: ToolRoutesParts): Hono<AppEnv> {
   const call = (c: Context<AppEnv>, tool: string, args: unknown) =>
