@@ -71,7 +71,7 @@ export class AppError extends Error {
     return {
       code: this.code,
       message: this.message,
-      ...(this.retryAfterSeconds === undefined ? {} : { retry_after_seconds: this.retryAfterSeconds }),
+      retry_after_seconds: this.retryAfterSeconds,
     }
   }
 }

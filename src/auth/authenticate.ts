@@ -9,10 +9,10 @@ import { createTokens } from './tokens.ts'
 /** The means; several may be on. */
 export interface AuthSettings {
   /** MCP_AUTH_TOKEN: one token with all scopes. */
-  readonly token?: Secret | undefined
+  readonly token?: Secret
   /** AUTH_TOKENS: named tokens with scopes, as JSON. */
-  readonly tokens?: Secret | undefined
-  readonly jwt?: JwtSettings | undefined
+  readonly tokens?: Secret
+  readonly jwt?: JwtSettings
 }
 
 /** Longer ones are no tokens of ours; hashing or parsing them would only burn CPU. */

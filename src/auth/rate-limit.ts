@@ -10,7 +10,7 @@ const MINUTE_MS = 60_000
 
 export interface Asker {
   /** Absent where nobody was recognised: a failed authentication. */
-  readonly caller?: Caller | undefined
+  readonly caller?: Caller
   /** The connection's own peer address, never one that a header tells; absent where there is none. */
   readonly address: string | undefined
 }

@@ -62,7 +62,7 @@ export function parseTokens(text: string): readonly Known[] {
     caller: {
       id: `token:${name}`,
       scopes: new Set(scopes),
-      ...(expires === undefined ? {} : { expiresAt: Date.parse(expires) }),
+      expiresAt: expires === undefined ? undefined : Date.parse(expires),
     },
   }))
   for (const distinct of [

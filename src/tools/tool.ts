@@ -77,8 +77,10 @@ export interface Tool {
   call(args: unknown, context: ToolContext): Promise<ToolResult<Record<string, unknown>>>
 }
 
+/** Prefix of this product's own `_meta` keys. */
+export const META = 'io.github.diffusers-mcp'
 /** Says in `tools/list` which scope a call needs: everybody sees all tools, so that hosts can ask for more. */
-const SCOPE_META = 'io.github.diffusers-mcp/scope'
+const SCOPE_META = `${META}/scope`
 
 /** Makes a tool of its definition. */
 export function defineTool<Input extends z.ZodObject, Output extends z.ZodObject>(

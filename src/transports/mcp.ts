@@ -16,16 +16,13 @@ import { AppError, toAppError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { imageTemplate, listImageResources, readImageResource } from '../tools/image/resource.ts'
 import { getPrompt, PROMPTS } from '../tools/prompts.ts'
-import { idempotencyKeySchema, parseInput, type ToolCaller, type ToolContext } from '../tools/tool.ts'
+import { idempotencyKeySchema, META, parseInput, type ToolCaller, type ToolContext } from '../tools/tool.ts'
 import { askingOf, authInfoOf } from './auth-info.ts'
 import { METHOD_SCOPES } from './method-scopes.ts'
 import { asTask, declaresTasks, serveTasks, TASK_WAIT_MS, TASKS_EXTENSION, type TaskParts } from './tasks.ts'
 
 /** How often a silent stream says that it lives, in milliseconds: proxies and hosts drop those that do not. */
 export const KEEP_ALIVE_MS = 15_000
-
-/** Prefix of this product's own `_meta` keys. */
-const META = 'io.github.diffusers-mcp'
 
 /** Lists change only when the server restarts with another configuration; milliseconds. */
 const LIST_TTL_MS = 60_000
@@ -80,7 +77,7 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
           )
         const result = await toolCaller.call(params.name, params.arguments, {
           ...toolContext(context, caller, requestId),
-          ...(tasks ? { waitMs: TASK_WAIT_MS } : {}),
+          waitMs: tasks ? TASK_WAIT_MS : undefined,
         })
         const task = tasks ? await asTask(result, caller, parts) : undefined
         if (task) return task as never
@@ -181,18 +178,17 @@ function toolContext(context: ServerContext, caller: Caller, requestId: string |
     caller,
     signal,
     requestId: requestId ?? String(id),
-    ...(deadlineMs === undefined ? {} : { deadlineMs }),
-    ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
-    ...(progressToken === undefined
-      ? {}
-      : {
-          onProgress: (progress) => {
-            // A caller that is gone cannot be told; the call's own signal ends the work.
+    deadlineMs,
+    idempotencyKey,
+    onProgress:
+      progressToken === undefined
+        ? undefined
+        : (progress) => {
+            // Nothing reaches a caller that is gone. The call's own signal ends the work.
             notify({ method: 'notifications/progress', params: { progressToken, ...progress } }).catch(
               () => {},
             )
           },
-        }),
   }
 }
 

@@ -49,9 +49,17 @@ const ref = (name: string) => ({ $ref: `#/components/schemas/${name}` })
 const ALWAYS: readonly ErrorCode[] = ['unauthenticated', 'forbidden', 'rate_limited', 'internal']
 const WITH_BODY: readonly ErrorCode[] = ['invalid_request', 'too_large', 'unsupported_media_type']
 const GENERATING: readonly ErrorCode[] = [
-  ...['not_found', 'conflict', 'cancelled', 'rate_limited', 'runtime_failed', 'overloaded'],
-  ...['runtime_unavailable', 'deadline_exceeded'],
-] as ErrorCode[]
+  'not_found',
+  'conflict',
+  'cancelled',
+  'rate_limited',
+  'runtime_failed',
+  'overloaded',
+  'runtime_unavailable',
+  'deadline_exceeded',
+]
+
+const RETRY_AFTER = { 'Retry-After': { description: 'Seconds.', schema: { type: 'integer', minimum: 1 } } }
 
 /** The error responses of a route: one per status, naming the codes that come with it. */
 function errors(codes: readonly ErrorCode[], type = 'application/problem+json', schema = ref('Problem')) {
@@ -64,13 +72,7 @@ function errors(codes: readonly ErrorCode[], type = 'application/problem+json', 
     [...byStatus].map(([status, codes]) => [
       status,
       answer(codes.join(', '), json(schema, type), {
-        ...(status === 429 || status === 503
-          ? {
-              headers: {
-                'Retry-After': { description: 'Seconds.', schema: { type: 'integer', minimum: 1 } },
-              },
-            }
-          : {}),
+        headers: status === 429 || status === 503 ? RETRY_AFTER : undefined,
       }),
     ]),
   )
@@ -80,7 +82,7 @@ const parameter = (where: 'path' | 'query' | 'header', name: string, schema: Jso
   in: where,
   name,
   schema,
-  ...(where === 'path' ? { required: true } : {}),
+  required: where === 'path' ? true : undefined,
   ...more,
 })
 /** Query parameters of an object schema's properties. */
@@ -128,7 +130,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: '/' }],
-    ...(tokenNeeded ? { security: [{ bearer: [] }] } : {}),
+    security: tokenNeeded ? [{ bearer: [] }] : undefined,
     paths: {
       '/health': {
         get: {
@@ -150,21 +152,19 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
           },
         },
       },
-      ...(serveMetrics
+      '/metrics': serveMetrics
         ? {
-            '/metrics': {
-              get: {
-                operationId: 'getMetrics',
-                summary: 'Metrics in the text format of Prometheus',
-                ...open,
-                responses: {
-                  200: answer('All metrics.', { 'text/plain': { schema: { type: 'string' } } }),
-                  ...errors([]),
-                },
+            get: {
+              operationId: 'getMetrics',
+              summary: 'Metrics in the text format of Prometheus',
+              ...open,
+              responses: {
+                200: answer('All metrics.', { 'text/plain': { schema: { type: 'string' } } }),
+                ...errors([]),
               },
             },
           }
-        : {}),
+        : undefined,
       ...Object.fromEntries(
         (['', '/mcp'] as const).map((path) => [
           METADATA_PATH + path,
@@ -331,41 +331,37 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
           },
         },
       },
-      ...(datastores
+      '/api/xdp/datastores': datastores
         ? {
-            '/api/xdp/datastores': {
-              get: {
-                operationId: 'listDatastores',
-                summary: 'Datastores that XDP knows',
-                parameters: queryOf(datastores.inputSchema as Json),
-                responses: {
-                  200: answer('A page of them.', json(bare(datastores.outputSchema))),
-                  ...errors(['invalid_request', ...GENERATING]),
-                },
+            get: {
+              operationId: 'listDatastores',
+              summary: 'Datastores that XDP knows',
+              parameters: queryOf(datastores.inputSchema as Json),
+              responses: {
+                200: answer('A page of them.', json(bare(datastores.outputSchema))),
+                ...errors(['invalid_request', ...GENERATING]),
               },
             },
           }
-        : {}),
-      ...(query
+        : undefined,
+      '/api/trino/query': query
         ? {
-            '/api/trino/query': {
-              post: {
-                operationId: 'queryTrino',
-                summary: query.title,
-                description: query.description,
-                parameters: GENERATION_HEADERS.slice(2),
-                requestBody: body(bare(query.inputSchema), { query: 'SELECT 1', maxRows: 10 }),
-                responses: {
-                  200: answer('Its rows.', json(bare(query.outputSchema))),
-                  ...errors([...WITH_BODY, ...GENERATING]),
-                },
+            post: {
+              operationId: 'queryTrino',
+              summary: query.title,
+              description: query.description,
+              parameters: GENERATION_HEADERS.slice(2),
+              requestBody: body(bare(query.inputSchema), { query: 'SELECT 1', maxRows: 10 }),
+              responses: {
+                200: answer('Its rows.', json(bare(query.outputSchema))),
+                ...errors([...WITH_BODY, ...GENERATING]),
               },
             },
           }
-        : {}),
+        : undefined,
     },
     components: {
-      ...(tokenNeeded ? { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } } : {}),
+      securitySchemes: tokenNeeded ? { bearer: { type: 'http', scheme: 'bearer' } } : undefined,
       schemas: {
         Problem: schemaOf(problemAnswer),
         ImageAnswer: schemaOf(imageAnswer),

@@ -80,7 +80,7 @@ function taskOf(job: Job, { ttlSeconds }: Pick<TaskParts, 'ttlSeconds'>) {
   return {
     taskId: job.id,
     status: status[job.state],
-    ...(message === undefined ? {} : { statusMessage: message }),
+    statusMessage: message,
     createdAt: new Date(job.createdAt).toISOString(),
     lastUpdatedAt: new Date(job.endedAt ?? Date.now()).toISOString(),
     ttlMs: job.deadlineAt - job.createdAt + ttlSeconds * 1000,

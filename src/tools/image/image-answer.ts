@@ -49,7 +49,7 @@ export function describeJob(
 ): ImageAnswer {
   const { image, progress, request } = job
   const url = image && link({ id: image.id, expiresAt: image.expires_at })
-  return compact({
+  return {
     state: job.state,
     job_id: job.id,
     image_id: image?.id,
@@ -68,17 +68,12 @@ export function describeJob(
     url,
     expires_at: image?.expires_at,
     error: job.error,
-  })
+  }
 }
 
 function etaOf({ state, expectedAt }: Job): number | undefined {
   if (expectedAt === undefined || (state !== 'queued' && state !== 'running')) return undefined
   return Math.max(0, expectedAt - Date.now())
-}
-
-/** The object without its undefined members. */
-function compact<T extends object>(value: T): { [Key in keyof T]: Exclude<T[Key], undefined> } {
-  return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== undefined)) as never
 }
 
 /** What an unfinished job is doing, in words: its place in the queue, or its step. */
@@ -104,7 +99,7 @@ export function createProgress(): (job: Job) => ToolProgress | undefined {
     const step = job.state === 'running' ? job.progress?.step : undefined
     // Each report before the first step goes half of the way that is left to 1.
     told = Math.max(told, step ?? (told + 1) / 2)
-    return { progress: told, message, ...(job.progress ? { total: job.progress.steps } : {}) }
+    return { progress: told, message, total: job.progress?.steps }
   }
 }
 

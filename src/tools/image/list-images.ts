@@ -44,8 +44,8 @@ export function describeImage(
   return {
     image_id: id,
     ...rest,
-    ...(num_inference_steps === undefined ? {} : { steps: num_inference_steps }),
-    ...(url === undefined ? {} : { url }),
+    steps: num_inference_steps,
+    url,
   }
 }
 
@@ -65,12 +65,8 @@ export async function pageOfImages(options: {
       'forbidden',
       'Listing is off without authentication, because callers could not be told apart. Set MCP_AUTH_TOKEN and send it as a bearer token.',
     )
-  const { limit, after } = page
-  const { records, next } = await images.list(caller.id, { limit, ...(after === undefined ? {} : { after }) })
-  return {
-    images: records.map((record) => describeImage(record, link)),
-    ...(next === undefined ? {} : { next }),
-  }
+  const { records, next } = await images.list(caller.id, page)
+  return { images: records.map((record) => describeImage(record, link)), next }
 }
 
 /** `list_images`: the caller's own pictures. */

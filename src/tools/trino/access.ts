@@ -20,10 +20,10 @@ export interface TrinoAccessOptions {
 }
 
 export interface Asked {
-  readonly dataplane?: string | undefined
-  readonly catalog?: string | undefined
-  readonly schema?: string | undefined
-  readonly maxRows?: number | undefined
+  readonly dataplane?: string
+  readonly catalog?: string
+  readonly schema?: string
+  readonly maxRows?: number
 }
 
 export interface TrinoAccess {
@@ -76,8 +76,8 @@ export function createTrinoAccess(options: TrinoAccessOptions): TrinoAccess {
     try {
       return await work((sql, less) =>
         engine.query(sql, {
-          ...(asked.catalog === undefined ? {} : { catalog: asked.catalog }),
-          ...(asked.schema === undefined ? {} : { schema: asked.schema }),
+          catalog: asked.catalog,
+          schema: asked.schema,
           limits: { ...limits, ...less },
           timeoutMs: Math.max(1, Math.round(until - performance.now())),
           signal,
@@ -99,7 +99,7 @@ export function createTrinoAccess(options: TrinoAccessOptions): TrinoAccess {
       within(asked, context, async (query) => {
         if (!allowWrites)
           await assertReadOnly(sql, async (check) => (await query(check, { maxRows: 1 })).rows)
-        return await query(sql, asked.maxRows === undefined ? {} : { maxRows: asked.maxRows })
+        return await query(sql, { maxRows: asked.maxRows ?? limits.maxRows })
       }),
   }
 }

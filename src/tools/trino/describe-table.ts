@@ -39,8 +39,8 @@ export function describeTable(access: TrinoAccess) {
       const columns = result.rows.map(([name, type, extra, comment]) => ({
         name: String(name),
         type: String(type),
-        ...(extra ? { extra: String(extra) } : {}),
-        ...(comment ? { comment: String(comment) } : {}),
+        extra: extra ? String(extra) : undefined,
+        comment: comment ? String(comment) : undefined,
       }))
       const structured = { columns, ...describeCut(result, access.limits) }
       return { structured, content: [tableText(result, access.limits)] }

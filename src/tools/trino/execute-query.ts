@@ -80,9 +80,9 @@ export function executeQuery(access: TrinoAccess) {
         rows: rows.map((row) => [...row]),
         row_count: rows.length,
         ...describeCut(result, used),
-        ...(updateType === undefined ? {} : { update_type: updateType }),
-        ...(updateCount === undefined ? {} : { update_count: updateCount }),
-        ...(queryId === undefined ? {} : { query_id: queryId }),
+        update_type: updateType,
+        update_count: updateCount,
+        query_id: queryId,
       }
       return { structured, content: [tableText(result, used)] }
     },

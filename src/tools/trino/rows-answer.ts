@@ -26,7 +26,7 @@ export const cutAnswer = {
 export function describeCut({ cut }: QueryResult, limits: QueryLimits) {
   if (cut === undefined) return { truncated: false }
   const value = cut === 'rows' ? limits.maxRows : cut === 'bytes' ? limits.maxBytes : undefined
-  return { truncated: true, limit: { kind: cut, ...(value === undefined ? {} : { value }) } }
+  return { truncated: true, limit: { kind: cut, value } }
 }
 
 /** A result as text: how many rows, why no more, and the first of them as a Markdown table. */
