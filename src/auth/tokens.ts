@@ -7,7 +7,7 @@ import type { Caller } from './caller.ts'
 import { SCOPES } from './scopes.ts'
 import type { Secret } from './secret.ts'
 
-/** What a static token looks like: long enough not to be guessed, printable ASCII as headers carry it. */
+/** A static token is too long to guess, and printable ASCII, because it goes into a header. */
 export const TOKEN_PATTERN = /^[\x21-\x7e]{16,4096}$/
 
 /** The name under which MCP_AUTH_TOKEN owns pictures. */
@@ -42,7 +42,7 @@ interface Known {
 
 /**
  * The list of named tokens, from its JSON.
- * @throws Error with every problem, by its place in the list; no value is quoted, because values are secrets.
+ * @throws Error with every problem and its place in the list. It quotes no value, because values are secrets.
  */
 export function parseTokens(text: string): readonly Known[] {
   let json: unknown
@@ -78,9 +78,9 @@ export function parseTokens(text: string): readonly Known[] {
 export type FindToken = (presented: string) => Caller | undefined
 
 /**
- * Static tokens from MCP_AUTH_TOKEN and from AUTH_TOKENS, both asked each time, so that a changed file is followed. A
- * list that cannot be read leaves the last good one in force and says so in the log.
- * Compares hashes, every one of them, each in constant time.
+ * Static tokens from MCP_AUTH_TOKEN and AUTH_TOKENS. Both are read at every call, so that a changed file takes effect.
+ * When a list cannot be read, the last good one stays valid and the log says so.
+ * Compares the hashes of all tokens, each in constant time.
  */
 export function createTokens(options: {
   readonly token: Secret | undefined
@@ -108,7 +108,7 @@ export function createTokens(options: {
 
 const digestOf = (text: string) => createHash('sha256').update(text).digest()
 
-/** What a secret says, parsed again only when it changed. @throws whatever `parse` throws, at once only. */
+/** The parsed value of a secret, parsed again when it changes. @throws what `parse` throws, in this call only. */
 function lastGood<T>(secret: Secret, parse: (text: string) => T, log: Logger): () => T {
   let text = secret.read()
   let value = parse(text)

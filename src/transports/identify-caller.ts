@@ -1,4 +1,4 @@
-/** Who sends a request: a caller with a token, or the holder of a signed link. */
+/** Finds out who sends a request: a caller with a token, or the holder of a signed link. */
 import type { Context, MiddlewareHandler } from 'hono'
 import type { Authenticate } from '../auth/authenticate.ts'
 import type { Caller } from '../auth/caller.ts'
@@ -52,7 +52,7 @@ async function authenticateRequest(c: Context, authenticate: Authenticate): Prom
   return await authenticate(c.req.header('authorization') ?? authorizationOfProtocols(inProtocols))
 }
 
-/** A signed link stands for the permission to GET one picture, and for nothing else. */
+/** A signed link permits to GET one picture, and nothing else. */
 function linkOf(c: Context): ReceivedLink | undefined {
   const id = c.req.method === 'GET' ? /^\/images\/([^/]+)$/.exec(c.req.path)?.[1] : undefined
   const { exp, variant = 'full', sig } = c.req.query()

@@ -1,4 +1,4 @@
-/** MCP in both protocol eras, over HTTP and stdio: protocol in, tool call out. */
+/** MCP in both protocol eras, over HTTP and stdio. Turns protocol messages into tool calls. */
 import {
   CLIENT_CAPABILITIES_META_KEY,
   createMcpHandler,
@@ -21,7 +21,7 @@ import { askingOf, authInfoOf } from './auth-info.ts'
 import { METHOD_SCOPES } from './method-scopes.ts'
 import { asTask, declaresTasks, serveTasks, TASK_WAIT_MS, TASKS_EXTENSION, type TaskParts } from './tasks.ts'
 
-/** How often a silent stream says that it lives, in milliseconds: proxies and hosts drop those that do not. */
+/** How often a silent stream sends something, in milliseconds, because proxies and hosts drop silent connections. */
 export const KEEP_ALIVE_MS = 15_000
 
 /** Lists change only when the server restarts with another configuration; milliseconds. */
@@ -34,8 +34,8 @@ export interface McpParts extends TaskParts {
 }
 
 /**
- * A factory of protocol servers, one per HTTP request or stdio connection. The SDK's low-level `Server` is used,
- * because validation, error codes and schemas are the tools' own and are prepared once, not per request.
+ * A factory of protocol servers, one per HTTP request or stdio connection. It uses the SDK's low-level `Server`, because
+ * the tools have their own validation, error codes and schemas, prepared once instead of per request.
  */
 export function createMcpServerFactory(parts: McpParts): (context: McpRequestContext) => Server {
   const { toolCaller, images, version } = parts
@@ -69,7 +69,7 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
           `There is no tool ${JSON.stringify(params.name)}; tools/list names them.`,
         )
       try {
-        // A task is of use only to a caller that may ask for it afterwards.
+        // Only a caller that may ask for a task afterwards can use one.
         const tasks =
           caller.scopes.has(METHOD_SCOPES['tasks/get']) &&
           declaresTasks(
@@ -113,9 +113,8 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
 }
 
 /**
- * The scope that a message needs: over HTTP it is asked for before the answer begins, because a client gets a better
- * token only when the status says 403 (MCP 2025-11-25, "Scope Challenge Handling"). Over other transports the same
- * error comes in the answer.
+ * The scope that a message needs. HTTP checks it before the answer begins, because clients get a better token only when
+ * the status is 403 (MCP 2025-11-25, "Scope Challenge Handling"). Other transports put the same error into the answer.
  */
 function scopeOf(body: unknown, { tools }: ToolCaller): Scope | undefined {
   const message = scoped.safeParse(body).data
@@ -127,13 +126,13 @@ const scoped = z.discriminatedUnion('method', [
   z.object({ method: z.enum(Object.keys(METHOD_SCOPES) as (keyof typeof METHOD_SCOPES)[]) }),
 ])
 
-/** `/mcp`: takes the parsed body, because it was bounded and checked before. */
+/** `/mcp`. It takes the parsed body, whose size was checked before. */
 export interface McpEndpoint {
   fetch(request: Request, options: { body: unknown; caller: Caller; requestId: string }): Promise<Response>
   close(): Promise<void>
 }
 
-/** The Streamable HTTP endpoint. Slow tools answer over a stream at once, so that it can be kept alive. */
+/** The Streamable HTTP endpoint. Slow tools open a stream at once, so that keep-alives can be sent. */
 export function createMcpEndpoint(parts: McpParts, factory = createMcpServerFactory(parts)): McpEndpoint {
   const onerror = (error: Error) => parts.log.debug({ event: 'mcp', message: error.message })
   const make = (responseMode: 'sse' | 'auto') =>
@@ -192,7 +191,7 @@ function toolContext(context: ServerContext, caller: Caller, requestId: string |
   }
 }
 
-/** A failure as tool result. No structured content: older SDKs validate it against the output schema and throw. */
+/** An error as a tool result. It has no structured content, which older SDKs would validate and throw. */
 function errorResult(error: AppError) {
   const { code, message, retry_after_seconds } = error.toPublic()
   const retry = retry_after_seconds === undefined ? '' : ` Retry after ${retry_after_seconds} s.`

@@ -1,6 +1,6 @@
 /**
- * What this server answers, as OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.1): one entry per route, with the
- * schemas that check the requests, and those of the tools.
+ * The routes of this server as OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.1). Each route has one entry, with the
+ * schemas that check its requests. The schemas of the tools are included.
  */
 import { Hono } from 'hono'
 import { z } from 'zod'
@@ -45,7 +45,7 @@ const body = (schema: Json, example: Json) => ({
 const answer = (description: string, content: Json, more: Json = {}) => ({ description, content, ...more })
 const ref = (name: string) => ({ $ref: `#/components/schemas/${name}` })
 
-/** Every request may be refused for its Host or Origin, for want of a token or a scope, or as one too many. */
+/** Every request may be refused: for its Host or Origin, without a token or scope, or by the rate limit. */
 const ALWAYS: readonly ErrorCode[] = ['unauthenticated', 'forbidden', 'rate_limited', 'internal']
 const WITH_BODY: readonly ErrorCode[] = ['invalid_request', 'too_large', 'unsupported_media_type']
 const GENERATING: readonly ErrorCode[] = [
@@ -100,13 +100,13 @@ const PREFER = parameter(
 const GENERATION_HEADERS = [
   PREFER,
   parameter('header', 'Idempotency-Key', schemaOf(idempotencyKeySchema, 'input'), {
-    description: 'A retry under the same key joins the work that it is a retry of.',
+    description: 'A retry with the same key joins the work of the first request.',
   }),
   parameter(
     'header',
     'X-Request-Timeout',
     { type: 'number', minimum: 0, maximum: 86_400 },
-    { description: 'Seconds until the result stops being of use.' },
+    { description: 'Seconds after which the result is of no use.' },
   ),
 ]
 const ID = parameter('path', 'id', { type: 'string', minLength: 1, maxLength: 200 })
@@ -376,7 +376,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
   }
 }
 
-/** A tool's schema without the dialect, which is the document's. */
+/** A tool's schema without its dialect, which the document sets for all schemas. */
 function bare(schema: unknown): Json {
   const { $schema: _, ...rest } = schema as Json
   return rest

@@ -1,4 +1,4 @@
-/** What every request leaves behind: an id, a line in the log, and two metrics. */
+/** Gives every request an id, and records it in the log and in two metrics. */
 import { randomUUID } from 'node:crypto'
 import type { MiddlewareHandler } from 'hono'
 import { routePath } from 'hono/route'

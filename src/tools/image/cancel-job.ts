@@ -5,7 +5,7 @@ import { defineTool } from '../tool.ts'
 import { jobHandle } from './get-job.ts'
 import { describeJob, imageAnswer } from './image-answer.ts'
 
-/** `cancel_image_job`: ends a job for everybody who waits for it, in the runtime too. */
+/** `cancel_image_job`: ends a job for all its waiters, and in the runtime. */
 export function cancelImageJob({ jobs, links }: { readonly jobs: Jobs; readonly links: Links }) {
   return defineTool({
     name: 'cancel_image_job',

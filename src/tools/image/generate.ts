@@ -5,7 +5,7 @@ import type { Target } from '../../runtimes/targets.ts'
 import { defineTool } from '../tool.ts'
 import { type AnswerParts, imageAnswer, jobResult, progressReporter } from './image-answer.ts'
 
-/** `generate_image`: a picture, or within the wait budget (milliseconds) a handle to it. */
+/** `generate_image`: a picture, or a handle when the wait budget (milliseconds) is used up. */
 export function generateImage(
   parts: AnswerParts & {
     readonly targets: readonly Target[]

@@ -9,7 +9,7 @@ export const jobHandle = {
   job_id: z.string().min(1).max(100).describe('The job_id that generate_image returned.'),
 }
 
-/** `get_image_job`: waits for a handle's picture within the wait budget (milliseconds). Closing it cancels nothing. */
+/** `get_image_job`: waits for a job's picture within the wait budget (milliseconds). Leaving does not cancel the job. */
 export function getImageJob(parts: AnswerParts & { readonly jobs: Jobs; readonly waitBudgetMs: number }) {
   return defineTool({
     name: 'get_image_job',
@@ -27,7 +27,7 @@ export function getImageJob(parts: AnswerParts & { readonly jobs: Jobs; readonly
         .max(3600)
         .optional()
         .describe(
-          'How long to wait at most, in seconds; 0 answers at once. Absent or longer: as long as the server allows one call.',
+          'The longest wait, in seconds; 0 answers at once. The default, and the maximum, is what the server allows one call.',
         ),
     }),
     output: imageAnswer,

@@ -11,7 +11,7 @@ export const listing = z.strictObject({
   after: z.string().min(1).max(200).optional().describe('The `next` of an earlier page.'),
 })
 
-/** A picture as it is told to its owner. */
+/** A picture in the answer to its owner. */
 export const listedImage = z.object({
   image_id: z.string(),
   job_id: z.string(),
@@ -31,10 +31,10 @@ export const listedImage = z.object({
   url: z.string().optional(),
 })
 
-/** A page of them. */
+/** A page of pictures. */
 export const listedPage = z.object({ images: z.array(listedImage), next: z.string().optional() })
 
-/** A stored picture as it is told to its owner. */
+/** A stored picture as its owner sees it. */
 export function describeImage(
   record: ImageRecord,
   link: (image: { id: string; expiresAt: string }) => string | undefined,
@@ -51,7 +51,7 @@ export function describeImage(
 
 /**
  * One page of the caller's pictures, newest first.
- * @throws AppError `forbidden` without authentication: everybody would see everybody's pictures.
+ * @throws AppError `forbidden` without authentication, because callers would see each other's pictures.
  */
 export async function pageOfImages(options: {
   readonly images: ImageStore

@@ -14,7 +14,7 @@ const model = z.object({
   defaults: z.record(z.string(), z.unknown()),
 })
 
-/** `list_image_models`: what `model` may be, and how busy each is. */
+/** `list_image_models`: the models and how busy they are. */
 export function listImageModels({
   targets,
   jobs,

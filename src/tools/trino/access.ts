@@ -1,4 +1,4 @@
-/** Where a Trino tool's statement goes, directly to a cluster or through XDP, and within which bounds. */
+/** Sends a Trino tool's statement to a cluster or through XDP, within the limits. */
 import { z } from 'zod'
 import { assertReadOnly } from '../../datasources/trino-read-only.ts'
 import type { QueryEngine, QueryLimits, QueryResult } from '../../datasources/trino-result.ts'
@@ -12,9 +12,9 @@ export interface TrinoAccessOptions {
   readonly cluster: QueryEngine | undefined
   readonly xdp: Pick<Xdp, 'trino'> | undefined
   readonly limits: QueryLimits
-  /** How long a call may take, in milliseconds, its check included. */
+  /** The timeout of a call with its check, in milliseconds. */
   readonly timeoutMs: number
-  /** Runs whatever Trino's own access control allows. */
+  /** True: runs everything that Trino's access control allows. */
   readonly allowWrites: boolean
   readonly log: Logger
 }
@@ -31,7 +31,7 @@ export interface TrinoAccess {
   readonly allowWrites: boolean
   /** Runs a statement of this server's own. @throws AppError */
   run(sql: string, asked: Asked, context: ToolContext): Promise<QueryResult>
-  /** Runs a caller's statement: one that only reads, unless writes are allowed. @throws AppError */
+  /** Runs a caller's statement, which must be read-only unless writes are allowed. @throws AppError */
   runAsked(sql: string, asked: Asked, context: ToolContext): Promise<QueryResult>
 }
 
@@ -42,10 +42,10 @@ export const dataplaneArgument = {
     .min(1)
     .max(200)
     .optional()
-    .describe('The XDP data plane whose Trino to ask. Absent: the cluster that this server is connected to.'),
+    .describe('The XDP data plane whose Trino to use. Absent: the cluster that this server is connected to.'),
 }
 
-/** Trino by the ways that are configured. */
+/** Access to Trino by the configured ways. */
 export function createTrinoAccess(options: TrinoAccessOptions): TrinoAccess {
   const { cluster, xdp, limits, timeoutMs, allowWrites, log } = options
 

@@ -1,4 +1,4 @@
-/** The plain dialect of `/ws`, for applications that offer no subprotocol: small JSON messages instead of MCP. */
+/** The plain dialect of `/ws`: small JSON messages instead of MCP, for applications that offer no subprotocol. */
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
 import { type AppError, toAppError } from '../../errors.ts'
@@ -21,11 +21,11 @@ type ToolMessage = Extract<z.output<typeof plainMessage>, { type: 'execute_tool'
 /** The connection that a plain message came over. */
 export interface PlainConnection {
   readonly toolCaller: ToolCaller
-  /** What a tool is told about its call. */
+  /** The caller and request id that tools get. */
   readonly asking: Pick<ToolContext, 'caller' | 'requestId'>
   /** Counts the message. @throws AppError `rate_limited`. */
   charge(): void
-  /** A call begins; the connection aborts it when the peer is gone. @throws AppError `rate_limited`. */
+  /** Registers a call, which the connection aborts when the peer is gone. @throws AppError `rate_limited`. */
   begin(call: AbortController): void
   end(call: AbortController): void
   send(message: object): void
@@ -42,7 +42,7 @@ export function plainError(error: AppError, id?: PlainId) {
   return { type: 'error', error: message, ...rest, id }
 }
 
-/** Answers a message, at once or when its tool is done. Errors are answers too: this throws nothing. */
+/** Answers a message, at once or when its tool is done. It sends errors instead of throwing them. */
 export function answerPlain(received: unknown, connection: PlainConnection): void {
   try {
     connection.charge()

@@ -39,28 +39,28 @@ const CLOSE = {
 } as const
 type CloseReason = keyof typeof CLOSE
 
-/** A connection as its engine offers it. */
+/** The socket of an engine. */
 export interface Socket {
   /** Bytes that the network has not taken yet. */
   readonly bufferedAmount: number
   send(text: string): void
   close(code: number, reason: string): void
-  /** Ends without a handshake; absent where the engine does so itself when a peer does not answer. */
+  /** Closes without a handshake. Absent where the engine does this itself when a peer does not answer. */
   terminate?(): void
   /** Absent where the engine pings on its own. */
   ping?(): void
 }
 
-/** What the adapter tells of its socket. */
+/** Events of a socket, called by the adapter. */
 export interface Connection {
-  /** A message; undefined: a binary one. */
+  /** A message; undefined for a binary one. */
   received(text: string | undefined): void
   ponged(): void
   /** The socket is gone. */
   closed(): void
 }
 
-/** What was found out about a connection before it was opened. */
+/** What is known about a connection before it opens. */
 export interface Opening {
   readonly caller: Caller
   readonly authorization: string | undefined
@@ -76,11 +76,11 @@ export interface WebSocketLimits {
   readonly maxMessageBytes: number
   /** Calls in flight per connection. */
   readonly maxCalls: number
-  /** What a slow reader can make this process hold, per connection. */
+  /** Bytes that this process holds for a slow reader, per connection. */
   readonly maxBufferedBytes: number
 }
 
-/** What all connections have in common. */
+/** Parts that all connections share. */
 export interface SessionParts {
   readonly serverFactory: (context: McpRequestContext) => Server
   readonly toolCaller: ToolCaller
@@ -91,18 +91,18 @@ export interface SessionParts {
   /** Milliseconds since 1970. */
   readonly now: () => number
   isDraining(): boolean
-  /** The connection is closed, and is to be forgotten. */
+  /** Called when the connection is closed, to forget it. */
   gone(session: Session, reason: string): void
 }
 
-/** One connection. A class, because thousands of them wait at once: methods are shared, closures would not be. */
+/** One connection. It is a class, because thousands wait at once and share its methods, but could not share closures. */
 export class Session implements Connection, PlainConnection {
   readonly #socket: Socket
   readonly #opening: Opening
   readonly #shared: SessionParts
-  /** What is being worked on: ids of JSON-RPC requests, and the plain calls themselves. */
+  /** Calls in flight: ids of JSON-RPC requests, and controllers of plain calls. */
   #calls: Set<RequestId | AbortController> | undefined
-  /** The protocol's end of the connection; made with the first message, because idle connections should cost nothing. */
+  /** The MCP server's transport. The first message creates it, because idle connections should cost nothing. */
   #channel: Transport | undefined
   #messageAt: number
   #pingedAt: number
@@ -163,7 +163,7 @@ export class Session implements Connection, PlainConnection {
     this.#awaitsPong = false
   }
 
-  /** Whoever left waits for nothing any more: every call in flight loses its waiter. */
+  /** The peer is gone, so every call in flight loses its waiter. */
   closed(): void {
     if (this.#state === 'closed') return
     this.#state = 'closed'
@@ -210,7 +210,7 @@ export class Session implements Connection, PlainConnection {
     void this.#authenticateAgain()
   }
 
-  /** A token that was withdrawn must not live on in an open connection. */
+  /** A withdrawn token must not keep a connection open. */
   async #authenticateAgain(): Promise<void> {
     try {
       await this.#shared.authenticate(this.#opening.authorization)
@@ -276,7 +276,7 @@ export class Session implements Connection, PlainConnection {
     }
     const cancelled = cancelledId(message)
     try {
-      // A cancellation is always heard: it makes less work.
+      // A cancellation is always accepted, because it reduces the work.
       if (cancelled === undefined) this.charge()
       if (isJSONRPCRequest(message)) this.begin(message.id)
     } catch (error) {
@@ -298,7 +298,7 @@ export class Session implements Connection, PlainConnection {
       },
       close: async () => {},
     }
-    // The SDK's stdio entry takes any transport that carries one message at a time, and tells the eras apart.
+    // The SDK's stdio entry works with any transport of single messages, and detects the protocol era.
     serveStdio((context) => this.#shared.serverFactory({ ...context, authInfo: authInfoOf(this.asking) }), {
       transport: channel,
       onerror: (error) => this.#shared.log.debug({ event: 'websocket', message: error.message }),
@@ -306,7 +306,7 @@ export class Session implements Connection, PlainConnection {
     return channel
   }
 
-  /** Says what is wrong with a message, in the words of the connection's protocol. */
+  /** Answers a bad message with an error of the connection's protocol. */
   #refuse(error: AppError, id?: RequestId): void {
     const isPlain = this.#opening.protocol !== 'mcp' && id === undefined
     this.send(isPlain ? plainError(error) : rpcError(error, id))
@@ -316,7 +316,7 @@ export class Session implements Connection, PlainConnection {
     if (this.#state !== 'open') return
     const text = JSON.stringify(message)
     const { bufferedAmount } = this.#socket
-    // One answer always goes out, however big; what may not pile up is several.
+    // A single answer is always sent, however large. Several may not pile up.
     if (bufferedAmount > 0 && bufferedAmount + text.length > this.#shared.limits.maxBufferedBytes) {
       this.close('slowReader')
       return

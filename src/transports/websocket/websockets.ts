@@ -1,6 +1,6 @@
 /**
- * All WebSocket connections of this process, whichever engine's sockets they are: the route that accepts them, their
- * timer, and the end of all of them. One connection is session.ts; the engines' sockets are node.ts and deno.ts.
+ * All WebSocket connections of this process: the route that accepts them, their timer, and the shutdown. One connection
+ * is in session.ts; the sockets of the engines are in node.ts and deno.ts.
  */
 import { setInterval, setTimeout } from 'node:timers'
 import type { Context } from 'hono'
@@ -17,10 +17,10 @@ import {
   type WebSocketLimits,
 } from './session.ts'
 
-/** How often timers are looked at, in milliseconds. */
+/** How often timers are checked, in milliseconds. */
 const TICK_MS = 1000
 
-/** What an adapter hands to the app beside an upgrade request: called when the connection may be opened. */
+/** What an adapter passes to the app beside an upgrade request. `upgrade` is called when the connection may open. */
 export interface UpgradeBindings {
   readonly upgrade?: (opening: Opening) => void
 }
@@ -89,7 +89,7 @@ export function createWebSockets(parts: WebSocketParts): WebSockets {
       if (sessions.size === 0) emptied?.()
     },
   }
-  // One timer for all: it looks through ten thousand connections in a millisecond.
+  // One timer serves all: it checks ten thousand connections in a millisecond.
   const timer = setInterval(() => {
     const at = now()
     for (const session of sessions) session.tick(at)
