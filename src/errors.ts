@@ -1,6 +1,6 @@
 /**
- * The one error vocabulary of every transport. A public message says what was wrong and what to do next; the
- * private `cause` goes to the log only.
+ * The error codes of all transports. A public message says what was wrong and what to do next. The private `cause` goes
+ * to the log only.
  */
 
 /** Error codes and the HTTP status that each one answers with. */
@@ -24,7 +24,7 @@ export const ERROR_STATUS = {
 
 export type ErrorCode = keyof typeof ERROR_STATUS
 
-/** What may be told to a caller about an error. */
+/** The part of an error that a caller may see. */
 export interface PublicError {
   code: ErrorCode
   message: string
@@ -34,7 +34,7 @@ export interface PublicError {
 
 const DEFAULT_RETRY_AFTER_SECONDS = 5
 
-/** An error with a code of the vocabulary, a public message, and a private cause. */
+/** An error with a code, a public message and a private cause. */
 export class AppError extends Error {
   readonly code: ErrorCode
   /** Whole seconds, at least 1; always set where the status is 429 or 503. */
@@ -62,7 +62,7 @@ export class AppError extends Error {
     return ERROR_STATUS[this.code]
   }
 
-  /** True when an operator has to see more than the caller is told. */
+  /** True when the operator needs the cause in the log. */
   get isForOperator(): boolean {
     return this.code === 'internal' || (this.status >= 500 && this.cause !== undefined)
   }
@@ -71,12 +71,12 @@ export class AppError extends Error {
     return {
       code: this.code,
       message: this.message,
-      ...(this.retryAfterSeconds === undefined ? {} : { retry_after_seconds: this.retryAfterSeconds }),
+      retry_after_seconds: this.retryAfterSeconds,
     }
   }
 }
 
-/** Anything thrown, as an AppError: an unknown error becomes `internal` and keeps its text private. */
+/** Anything thrown as an AppError. An unknown error becomes `internal`, and its text stays private. */
 export function toAppError(error: unknown): AppError {
   if (error instanceof AppError) return error
   return new AppError(
@@ -88,13 +88,22 @@ export function toAppError(error: unknown): AppError {
   )
 }
 
-/** A value as it may be quoted in a message: JSON, cut after 60 characters. */
+/**
+ * An error as the answer to a JSON-RPC message that was not dispatched.
+ * @param id of the message; null where none could be read.
+ */
+export function rpcError(error: AppError, id: string | number | null = null) {
+  const rpcCode = error.code === 'invalid_request' ? -32600 : -32000
+  return { jsonrpc: '2.0', id, error: { code: rpcCode, message: error.message, data: error.toPublic() } }
+}
+
+/** A value for quoting in a message: JSON of at most 60 characters. */
 export function quote(value: unknown): string {
   const text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value))
   return text.length > 60 ? `${text.slice(0, 57)}...` : text
 }
 
-/** Text from another system, which nobody vouches for, as one line of at most `max` characters. */
+/** Untrusted text from another system, as one line of at most `max` characters. */
 export function plainText(text: string, max = 300): string {
   const line = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim()
   return line.length > max ? `${line.slice(0, max - 3)}...` : line

@@ -2,7 +2,7 @@
 import { createParts } from './parts.ts'
 import { configOrExit, exitWith, onStopSignal } from './start.ts'
 import { createLogger } from './telemetry/log.ts'
-import { withWebSockets } from './transports/websocket.deno.ts'
+import { withWebSockets } from './transports/websocket/deno.ts'
 
 const config = configOrExit({ args: Deno.args })
 const log = createLogger({ level: config.logLevel })

@@ -6,7 +6,7 @@ import { serve } from '@hono/node-server'
 import { createParts } from './parts.ts'
 import { configOrExit, exitWith, onStopSignal } from './start.ts'
 import { createLogger } from './telemetry/log.ts'
-import { attachWebSockets, UPGRADES } from './transports/websocket.node.ts'
+import { attachWebSockets, UPGRADES } from './transports/websocket/node.ts'
 
 /**
  * How long an idle connection stays open, in milliseconds. It must be longer than clients and load balancers keep

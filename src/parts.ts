@@ -31,7 +31,7 @@ import {
 } from './transports/mcp.ts'
 import { metricsRoutes } from './transports/operations.ts'
 import { createReadiness, type Dependency } from './transports/readiness.ts'
-import { createWebSockets } from './transports/websocket.ts'
+import { createWebSockets } from './transports/websocket/websockets.ts'
 
 export const VERSION: string = packageJson.version
 

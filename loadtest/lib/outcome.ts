@@ -20,7 +20,7 @@ export interface Picture {
   look(): string | undefined
 }
 
-/** The flat shape in which the server answers a generation (src/tools/image/answer.ts), as far as it is used here. */
+/** The flat shape in which the server answers a generation (src/tools/image/image-answer.ts), as far as it is used here. */
 export interface ImageAnswer {
   readonly state: string
   readonly job_id: string

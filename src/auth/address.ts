@@ -1,9 +1,9 @@
-/** Where a connection comes from, as far as it can be counted. */
+/** The network that a connection comes from, for rate limits. */
 import { isIPv6 } from 'node:net'
 
 /**
- * What requests from an address are counted by: the IPv4 address, or the /64 network of an IPv6 address, because one
- * subscriber has all of it. Every spelling of an address gives the same.
+ * The network that an address is counted as: the IPv4 address itself, or the /64 of an IPv6 address, because one
+ * subscriber owns all of it. Every spelling of an address gives the same network.
  */
 export function networkOf(address: string): string {
   if (!isIPv6(address)) return address

@@ -1,4 +1,4 @@
-/** Who is asking: a bearer token of one of the means that are switched on, or nobody in particular where none is. */
+/** Finds the caller of a request by its bearer token. Without any means of authentication everybody is anonymous. */
 import { AppError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { ANONYMOUS, type Caller } from './caller.ts'
@@ -6,16 +6,16 @@ import { createVerifyJwt, type JwtSettings } from './jwt.ts'
 import type { Secret } from './secret.ts'
 import { createTokens } from './tokens.ts'
 
-/** The means; several may be on. */
+/** The means of authentication. Several may be on. */
 export interface AuthSettings {
   /** MCP_AUTH_TOKEN: one token with all scopes. */
-  readonly token?: Secret | undefined
+  readonly token?: Secret
   /** AUTH_TOKENS: named tokens with scopes, as JSON. */
-  readonly tokens?: Secret | undefined
-  readonly jwt?: JwtSettings | undefined
+  readonly tokens?: Secret
+  readonly jwt?: JwtSettings
 }
 
-/** Longer ones are no tokens of ours; hashing or parsing them would only burn CPU. */
+/** This server accepts no longer tokens, so hashing or parsing one would waste CPU. */
 const MAX_TOKEN_LENGTH = 8192
 
 /**
@@ -24,7 +24,7 @@ const MAX_TOKEN_LENGTH = 8192
  */
 export type Authenticate = (authorization: string | undefined) => Promise<Caller>
 
-/** Without any means everybody is anonymous. @throws Error when AUTH_TOKENS cannot be read. */
+/** Authentication by the given means; by none, everybody is anonymous. @throws Error when AUTH_TOKENS cannot be read. */
 export function createAuthenticate({
   token,
   tokens,
@@ -41,12 +41,12 @@ export function createAuthenticate({
     if (verifyJwt && presented.split('.').length === 3) return await verifyJwt(presented)
     throw new AppError(
       'unauthenticated',
-      'The bearer token is not valid here; ask whoever runs this server for one.',
+      'The bearer token is not valid here; ask the operator of this server for one.',
     )
   }
 }
 
-/** The token of `Bearer <token>` (RFC 6750); no other scheme is accepted. @throws AppError `unauthenticated`. */
+/** The token of `Bearer <token>` (RFC 6750), the only scheme accepted. @throws AppError `unauthenticated`. */
 function bearerOf(authorization: string | undefined): string {
   const [scheme, presented, ...rest] = authorization?.trim().split(/\s+/) ?? []
   if (

@@ -3,19 +3,19 @@ import { createLocalJWKSet, createRemoteJWKSet, customFetch, type JWTVerifyGetKe
 import { AppError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 
-/** How long keys are used before they are fetched again: the time until a withdrawn key loses effect. */
+/** How long keys are used before the next fetch, and so how long a withdrawn key stays valid. */
 const MAX_AGE_MS = 600_000
-/** Between two fetches for a key id that is not known: senders of made-up ids cannot make us ask more often. */
+/** The pause between two fetches for an unknown key id, so that made-up ids cannot cause more requests. */
 const COOL_DOWN_MS = 30_000
 /** How long keys are used when the issuer does not answer. */
 const MAX_STALE_MS = 24 * 3_600_000
-/** Between two fetches while there are no keys at all. */
+/** The pause between two fetches while there are no keys at all. */
 const RETRY_MS = 5_000
 const TIMEOUT_MS = 3_000
 
 /**
- * A key set for jose. One fetch serves all who wait for it.
- * The keys throw AppError `runtime_unavailable` while none were ever fetched, or the last ones are a day old.
+ * A key set for jose. Concurrent callers share one fetch.
+ * The keys throw AppError `runtime_unavailable` before the first successful fetch, and when the last one is a day old.
  */
 export function createJwks({ url, log }: { readonly url: string; readonly log: Logger }): JWTVerifyGetKey {
   let last: { readonly body: string; readonly at: number } | undefined

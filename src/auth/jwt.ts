@@ -1,14 +1,14 @@
-/** JWT access tokens (RFC 7519, RFC 9068): signature, issuer, audience, time and algorithm are checked, then cached. */
-import { createHash } from 'node:crypto'
+/** Checks JWT access tokens (RFC 7519, RFC 9068): signature, issuer, audience, time and algorithm. Caches the result. */
 import { errors, type JWTPayload, jwtVerify } from 'jose'
 import { AppError } from '../errors.ts'
+import { sha256 } from '../hash.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Caller } from './caller.ts'
 import { createJwks } from './jwks.ts'
 import { SCOPES } from './scopes.ts'
 import type { Secret } from './secret.ts'
 
-/** Signed by a private key that only the issuer has; for AUTH_JWT_JWKS_URL. */
+/** Signed with the issuer's private key; for AUTH_JWT_JWKS_URL. */
 export const ASYMMETRIC = [
   'RS256',
   'RS384',
@@ -22,13 +22,13 @@ export const ASYMMETRIC = [
   'EdDSA',
   'Ed25519',
 ] as const
-/** Signed by a secret that both sides have; for AUTH_JWT_SECRET. */
+/** Signed with a shared secret; for AUTH_JWT_SECRET. */
 export const SYMMETRIC = ['HS256', 'HS384', 'HS512'] as const
 
 export type Algorithm = (typeof ASYMMETRIC)[number] | (typeof SYMMETRIC)[number]
 
 export interface JwtSettings {
-  /** One family of algorithms or the other, never both: a public key must not be taken for a secret. */
+  /** One family of algorithms or the other, never both, so that a public key cannot pass as a secret. */
   readonly keys: { readonly jwksUrl: string } | { readonly secret: Secret }
   readonly algorithms: readonly Algorithm[]
   readonly issuer: string
@@ -37,7 +37,7 @@ export interface JwtSettings {
 
 /** How far the issuer's clock may differ from ours, in seconds. */
 const CLOCK_TOLERANCE_S = 30
-/** How long a verified token is believed without another look at its signature, in milliseconds; never past `exp`. */
+/** How long a verified token is cached, in milliseconds; never past its `exp`. */
 const CACHE_MS = 300_000
 const MAX_CACHED = 10_000
 const MAX_SUBJECT = 255
@@ -46,8 +46,8 @@ const MAX_SUBJECT = 255
 export type VerifyJwt = (token: string) => Promise<Caller>
 
 /**
- * A verifier that remembers tokens by their hash, a bounded number of them.
- * @param settings `secret` holds one or two secrets, "new,old", and is asked each time.
+ * A verifier that caches a bounded number of tokens, by their hash.
+ * @param settings `secret` holds one or two secrets, "new,old", and is read at every call.
  */
 export function createVerifyJwt(settings: JwtSettings & { readonly log: Logger }): VerifyJwt {
   const { keys, issuer, audience } = settings
@@ -75,12 +75,12 @@ export function createVerifyJwt(settings: JwtSettings & { readonly log: Logger }
   }
 
   return async (token) => {
-    // A secret that changed takes what it had signed along.
+    // Tokens that an old secret signed must not stay valid.
     if ('secret' in keys && keys.secret.read() !== secret) {
       secret = keys.secret.read()
       cache.clear()
     }
-    const hash = createHash('sha256').update(token).digest('base64')
+    const hash = sha256(token, 'base64')
     const cached = cache.get(hash)
     if (cached && cached.until > Date.now()) return cached.caller
     cache.delete(hash)
@@ -91,7 +91,7 @@ export function createVerifyJwt(settings: JwtSettings & { readonly log: Logger }
   }
 }
 
-/** The caller of verified claims: scopes from `scope` (RFC 8693) or `scp`; those of other servers are left out. */
+/** The caller of verified claims. Scopes come from `scope` (RFC 8693) or `scp`; unknown ones are ignored. */
 function callerOf(issuer: string, { sub, exp, scope, scp }: JWTPayload): Caller & { expiresAt: number } {
   if (typeof sub !== 'string' || sub === '' || sub.length > MAX_SUBJECT)
     throw new AppError(
@@ -108,7 +108,7 @@ function callerOf(issuer: string, { sub, exp, scope, scp }: JWTPayload): Caller 
   }
 }
 
-/** What is wrong with a token, in words. The signature is checked first, so this tells nothing to a forger. */
+/** Explains what is wrong with a token. The signature is checked first, so a forger learns nothing from it. */
 function refuse(error: unknown): never {
   if (!(error instanceof errors.JOSEError)) throw error
   const reason =

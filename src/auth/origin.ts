@@ -1,4 +1,4 @@
-/** Which Host and Origin headers are served: the guard against DNS rebinding and foreign web pages. */
+/** Checks Host and Origin headers, against DNS rebinding and foreign web pages. */
 import { AppError, quote } from '../errors.ts'
 
 const LOOPBACK_HOSTS = ['localhost', '127.0.0.1', '[::1]']
@@ -6,19 +6,17 @@ const LOOPBACK_HOSTS = ['localhost', '127.0.0.1', '[::1]']
 export interface OriginOptions {
   /** True where the server listens on loopback only. */
   readonly loopback: boolean
-  /** Further host names; absent elsewhere than on loopback: any (Services, probes and routes have many names). */
+  /** More host names. If absent, any is served, except on loopback: Services, probes and routes have many names. */
   readonly allowedHosts: readonly string[] | undefined
   readonly allowedOrigins: readonly string[]
   readonly publicUrl: string | undefined
 }
 
-/**
- * A check of a request's Host and Origin headers.
- * @returns a function that throws AppError `forbidden`. A missing Origin passes: it was no browser's script.
- */
-export function createOriginCheck(
-  options: OriginOptions,
-): (headers: { host?: string; origin?: string }) => void {
+/** Checks a request's headers. A missing Origin passes: no browser's script sent it. @throws AppError `forbidden`. */
+export type CheckOrigin = (headers: { host?: string; origin?: string }) => void
+
+/** A check of Host and Origin headers. */
+export function createOriginCheck(options: OriginOptions): CheckOrigin {
   const { loopback, allowedHosts, allowedOrigins, publicUrl } = options
   const own = publicUrl === undefined ? undefined : new URL(publicUrl)
   const hosts =
@@ -45,7 +43,7 @@ export function createOriginCheck(
 function hostname(host: string | undefined): string {
   try {
     const url = new URL(`http://${host}`)
-    // Anything besides a plain authority (credentials, a path) is no Host header of an honest client.
+    // An honest client sends a plain authority, without credentials or a path.
     return url.pathname === '/' && url.username === '' && url.search === '' ? url.hostname : ''
   } catch {
     return ''

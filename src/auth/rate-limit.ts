@@ -1,24 +1,24 @@
-/** How many requests one caller may send: a token bucket per caller, in this process. */
+/** Limits the requests of each caller with a token bucket, in this process. */
 import { AppError } from '../errors.ts'
 import { networkOf } from './address.ts'
 import { type Caller, isAnonymous } from './caller.ts'
 
-/** Callers remembered at once; the one that was idle longest is forgotten, and starts with a full bucket. */
+/** Buckets kept at once. The caller that was idle longest is forgotten, and starts again with a full bucket. */
 const MAX_BUCKETS = 10_000
 
 const MINUTE_MS = 60_000
 
 export interface Asker {
-  /** Absent where nobody was recognised: a failed authentication. */
-  readonly caller?: Caller | undefined
-  /** The connection's own peer address, never one that a header tells; absent where there is none. */
+  /** Absent after a failed authentication. */
+  readonly caller?: Caller
+  /** The peer address of the connection, never one from a header; undefined where there is none. */
   readonly address: string | undefined
 }
 
 export interface RateLimit {
   /**
-   * Charges one request or message: to its caller, or to its network where callers cannot be told apart, so that
-   * nobody can use up what belongs to another.
+   * Charges one request or message to its caller. Anonymous callers are charged by network, so that one network
+   * cannot use up the limit of another.
    * @throws AppError `rate_limited` with the time until the next one is allowed.
    */
   charge(asker: Asker): void
@@ -26,13 +26,13 @@ export interface RateLimit {
 
 interface Bucket {
   left: number
-  /** When `left` was right, in milliseconds. */
+  /** When `left` was computed, in milliseconds. */
   at: number
 }
 
 /**
- * A limit that allows `perMinute` requests at once and as many per minute in the long run; 0 switches it off.
- * `now` gives milliseconds.
+ * A limit of `perMinute` requests per minute, which is also the largest burst; 0 turns it off.
+ * @param options `now` returns milliseconds.
  */
 export function createRateLimit(options: {
   readonly perMinute: number
@@ -42,7 +42,7 @@ export function createRateLimit(options: {
   const { perMinute, maxBuckets = MAX_BUCKETS, now = () => performance.now() } = options
   if (perMinute === 0) return { charge: () => {} }
   const perMs = perMinute / MINUTE_MS
-  // In the order of their last use: the first is the one that was idle longest.
+  // Ordered by last use: the first one was idle longest.
   const buckets = new Map<string, Bucket>()
 
   return {

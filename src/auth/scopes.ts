@@ -11,14 +11,14 @@ export const SCOPES = ['image:generate', 'image:read', 'data:read'] as const
 export type Scope = (typeof SCOPES)[number]
 
 /**
- * Returns quietly for a caller that has the scope.
+ * Checks that a caller has the scope.
  * @throws AppError `forbidden` that names the scope, also as `missingScope`, for the challenge of RFC 6750.
  */
 export function requireScope({ scopes }: { readonly scopes: ReadonlySet<Scope> }, scope: Scope): void {
   if (scopes.has(scope)) return
   throw new AppError(
     'forbidden',
-    `This needs the scope "${scope}", which your token does not have; ask whoever issued it for one that has.`,
+    `This needs the scope "${scope}", which your token does not have; ask its issuer for one that has.`,
     { missingScope: scope },
   )
 }

@@ -1,7 +1,7 @@
 /** Secrets from the environment or from a mounted file that may be rotated while the server runs. */
 import { readFileSync, statSync } from 'node:fs'
 
-/** How long a file's state is trusted before it is looked at again, in milliseconds. */
+/** How often a file is checked for changes, in milliseconds. */
 const RECHECK_MS = 1000
 
 /** A secret's current value. Printing or logging one never shows it. */
@@ -18,9 +18,9 @@ export function fixedSecret(value: string): Secret {
 }
 
 /**
- * A secret kept in a file (a mounted Kubernetes secret): re-read when the file changes, looked at once a second.
- * While a rotation leaves the file unreadable or empty, the last good value stays.
- * @throws Error when the file cannot be read, or is empty, at the first look.
+ * A secret in a file, such as a mounted Kubernetes secret. A changed file is read again within a second. While a
+ * rotation leaves the file unreadable or empty, the last good value stays.
+ * @throws Error when the file is unreadable or empty at the start.
  */
 export function fileSecret(path: string, now: () => number = Date.now): Secret {
   const load = () => {
@@ -46,7 +46,7 @@ export function fileSecret(path: string, now: () => number = Date.now): Secret {
           seen = current
         }
       } catch {
-        // A rotation in progress: the last good value stays, the next look tries again.
+        // A rotation is in progress. The last good value stays until the next check.
       }
       return value
     },

@@ -1,13 +1,14 @@
 /** Static bearer tokens: one without a name, or a list of named ones with scopes. */
-import { createHash, timingSafeEqual } from 'node:crypto'
+import { timingSafeEqual } from 'node:crypto'
 import { z } from 'zod'
 import { AppError } from '../errors.ts'
+import { sha256 } from '../hash.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Caller } from './caller.ts'
 import { SCOPES } from './scopes.ts'
 import type { Secret } from './secret.ts'
 
-/** What a static token looks like: long enough not to be guessed, printable ASCII as headers carry it. */
+/** A static token is too long to guess, and printable ASCII, because it goes into a header. */
 export const TOKEN_PATTERN = /^[\x21-\x7e]{16,4096}$/
 
 /** The name under which MCP_AUTH_TOKEN owns pictures. */
@@ -42,7 +43,7 @@ interface Known {
 
 /**
  * The list of named tokens, from its JSON.
- * @throws Error with every problem, by its place in the list; no value is quoted, because values are secrets.
+ * @throws Error with every problem and its place in the list. It quotes no value, because values are secrets.
  */
 export function parseTokens(text: string): readonly Known[] {
   let json: unknown
@@ -57,12 +58,12 @@ export function parseTokens(text: string): readonly Known[] {
     throw new Error(
       parsed.error.issues.map(({ path, message }) => `${path.join('.')} ${message}`.trim()).join('; '),
     )
-  const known = parsed.data.map(({ name, token, sha256, scopes, expires }) => ({
-    digest: token === undefined ? Buffer.from(sha256 as string, 'hex') : digestOf(token),
+  const known = parsed.data.map(({ name, token, sha256: hex, scopes, expires }) => ({
+    digest: token === undefined ? Buffer.from(hex as string, 'hex') : sha256(token),
     caller: {
       id: `token:${name}`,
       scopes: new Set(scopes),
-      ...(expires === undefined ? {} : { expiresAt: Date.parse(expires) }),
+      expiresAt: expires === undefined ? undefined : Date.parse(expires),
     },
   }))
   for (const distinct of [
@@ -78,9 +79,9 @@ export function parseTokens(text: string): readonly Known[] {
 export type FindToken = (presented: string) => Caller | undefined
 
 /**
- * Static tokens from MCP_AUTH_TOKEN and from AUTH_TOKENS, both asked each time, so that a changed file is followed. A
- * list that cannot be read leaves the last good one in force and says so in the log.
- * Compares hashes, every one of them, each in constant time.
+ * Static tokens from MCP_AUTH_TOKEN and AUTH_TOKENS. Both are read at every call, so that a changed file takes effect.
+ * When a list cannot be read, the last good one stays valid and the log says so.
+ * Compares the hashes of all tokens, each in constant time.
  */
 export function createTokens(options: {
   readonly token: Secret | undefined
@@ -88,7 +89,7 @@ export function createTokens(options: {
   readonly log: Logger
 }): FindToken {
   const single = (text: string): readonly Known[] => [
-    { digest: digestOf(text), caller: { id: `token:${DEFAULT_NAME}`, scopes: new Set(SCOPES) } },
+    { digest: sha256(text), caller: { id: `token:${DEFAULT_NAME}`, scopes: new Set(SCOPES) } },
   ]
   const sources = [
     options.token && lastGood(options.token, single, options.log),
@@ -96,7 +97,7 @@ export function createTokens(options: {
   ].filter((source) => source !== undefined)
 
   return (presented) => {
-    const digest = digestOf(presented)
+    const digest = sha256(presented)
     let found: Caller | undefined
     for (const known of sources.flatMap((source) => source()))
       if (timingSafeEqual(digest, known.digest)) found = known.caller
@@ -106,9 +107,7 @@ export function createTokens(options: {
   }
 }
 
-const digestOf = (text: string) => createHash('sha256').update(text).digest()
-
-/** What a secret says, parsed again only when it changed. @throws whatever `parse` throws, at once only. */
+/** The parsed value of a secret, parsed again when it changes. @throws what `parse` throws, in this call only. */
 function lastGood<T>(secret: Secret, parse: (text: string) => T, log: Logger): () => T {
   let text = secret.read()
   let value = parse(text)

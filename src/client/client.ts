@@ -1,38 +1,53 @@
 /**
- * The WebSocket client of this server, published as `diffusers-mcp/client`: no dependencies, the same for Node 22 and
- * newer, Deno and browsers. Node 20 has no WebSocket of its own: give it one (`import { WebSocket } from 'ws'`) in the
- * options.
+ * The WebSocket client of this server, published as `diffusers-mcp/client`. It imports nothing, and runs on Node 22 and
+ * newer, Deno and browsers. Node 20 has no WebSocket: pass the one of the package `ws` as an option.
  */
 
-/** What `WebSocket` must be able to do; the standard's, and that of `ws`. */
+/** A WebSocket class: the standard one, or that of `ws`. */
 export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocket
 
 export interface MCPWebSocketClientOptions {
   /** `ws://HOST:8080/ws`, or `wss://` behind TLS. */
   readonly url: string
-  /** A bearer token, or a function that is asked for one at every connection. It travels as a subprotocol, because browsers can set no headers. */
+  /**
+   * A bearer token, or a function that returns one and is called at every connection. The client sends it as a
+   * subprotocol, because browsers cannot set headers. `undefined` is allowed, so that it may come from the environment.
+   */
   readonly authToken?: string | undefined | (() => string | Promise<string>)
   /**
-   * The longest pause before the first reconnection, in milliseconds (5000); it doubles with every attempt, up to a
-   * minute. The pause itself is random, so that clients of a restarted server do not all come at once.
+   * The longest pause before the first reconnection, in milliseconds. It doubles with every attempt, up to a minute.
+   * The pause itself is random, so that the clients of a restarted server do not all come at once.
+   * @default 5000
    */
   readonly reconnectInterval?: number
-  /** Attempts in a row before the client gives up (10). */
+  /**
+   * Attempts in a row before the client gives up.
+   * @default 10
+   */
   readonly maxReconnectAttempts?: number
-  /** How long connecting may take, in milliseconds (30000). */
+  /**
+   * The timeout of a connection attempt, in milliseconds.
+   * @default 30000
+   */
   readonly connectTimeoutMs?: number
-  /** Absent: the global one. */
+  /**
+   * The WebSocket class to use.
+   * @default globalThis.WebSocket
+   */
   readonly WebSocket?: WebSocketConstructor
 }
 
 export interface ExecuteOptions {
-  /** Aborting cancels the call at the server; the promise rejects with the signal's reason. */
+  /** Cancels the call at the server when it aborts. The promise then rejects with the signal's reason. */
   readonly signal?: AbortSignal
-  /** Called with every step the server reports; starts anew when the call had to be retried. */
+  /** Called with every step that the server reports. Starts again from the first step when the call is retried. */
   readonly onProgress?: (progress: Progress) => void
-  /** How long to wait, reconnections included, in milliseconds (600000); then the call is cancelled. */
+  /**
+   * The timeout of the call, in milliseconds, reconnections included. After it the call is cancelled.
+   * @default 600000
+   */
   readonly timeoutMs?: number
-  /** For generate_image: calls under the same key make one picture. Absent: a key of its own for every call. */
+  /** For generate_image: calls with the same key make one picture. By default every call has its own key. */
   readonly idempotencyKey?: string
 }
 
@@ -65,13 +80,13 @@ export interface ExecuteResult {
   readonly tool: string
   /** What the tool's output schema describes. */
   readonly data: Readonly<Record<string, unknown>>
-  /** What is meant for people and models: text, pictures, links. */
+  /** Text, pictures and links, for people and models. */
   readonly content: readonly ContentBlock[]
 }
 
-/** Codes of the client's own, besides those of the server (`rate_limited`, `not_found`, …). */
+/** The client's own codes, besides those of the server (`rate_limited`, `not_found`, …). */
 export type ClientErrorCode =
-  /** The connection was lost while the call ran, and repeating the call might do its work twice. */
+  /** The connection was lost during the call. It was not retried, because its work might be done twice. */
   | 'connection_lost'
   /** No connection could be made, or not made again. */
   | 'connection_failed'
@@ -80,10 +95,22 @@ export type ClientErrorCode =
   /** `close()` was called. */
   | 'closed'
 
-/** What went wrong, with a code to decide by. */
+/**
+ * What this client throws. Decide by its `code`, which is one of `ClientErrorCode` or one of the server's.
+ *
+ * @example
+ * ```ts
+ * try {
+ *   await client.executeTool('generate_image', { prompt: 'a red car' })
+ * } catch (error) {
+ *   if (!(error instanceof MCPClientError) || error.code !== 'rate_limited') throw error
+ *   console.log(`Try again in ${error.retryAfterSeconds} s`)
+ * }
+ * ```
+ */
 export class MCPClientError extends Error {
   readonly code: ClientErrorCode | (string & {})
-  /** Whole seconds after which another attempt makes sense, where the server said so. */
+  /** Whole seconds after which a retry makes sense. The server sets it for `rate_limited` and `overloaded`. */
   readonly retryAfterSeconds: number | undefined
 
   constructor(code: MCPClientError['code'], message: string, retryAfterSeconds?: number) {
@@ -99,24 +126,24 @@ export interface ClientEvents {
   connected: { readonly reconnected: boolean }
   /** The connection ended with this close code (RFC 6455). */
   disconnected: { readonly code: number; readonly reason: string }
-  /** The next attempt comes after `delayMs`. */
+  /** The next attempt starts after `delayMs`. */
   reconnecting: { readonly attempt: number; readonly delayMs: number }
-  /** The client gave up; `connect()` starts anew. */
+  /** The client gave up. Call `connect()` to start again. */
   failed: { readonly error: MCPClientError }
 }
 
 const META = 'io.github.diffusers-mcp'
 const PROTOCOL_VERSION = '2025-11-25'
 const MAX_PAUSE_MS = 60_000
-/** While calls wait, silence for this long is met with a ping, and silence after that is a lost connection. */
+/** After this much silence a client whose calls wait sends a ping. After twice as much the connection is lost. */
 const SILENCE_MS = 15_000
 
 interface Call {
   readonly method: string
   readonly params: Record<string, unknown>
-  /** Repeating it after a lost connection does no harm. */
+  /** Safe to retry after a lost connection. */
   readonly repeatable: boolean
-  readonly onProgress?: ((progress: Progress) => void) | undefined
+  readonly onProgress?: (progress: Progress) => void
   resolve(result: Record<string, unknown>): void
   reject(error: unknown): void
 }
@@ -129,14 +156,35 @@ interface Message {
   readonly error?: { readonly message: string; readonly data?: unknown }
 }
 
-/** Calls tools over one WebSocket that is made again when it is lost. */
+/**
+ * Calls the server's tools over one WebSocket. The client reconnects when the connection is lost.
+ *
+ * @example
+ * ```ts
+ * import { MCPWebSocketClient } from 'diffusers-mcp/client'
+ *
+ * const client = new MCPWebSocketClient({ url: 'ws://127.0.0.1:8080/ws', authToken: 'your-token' })
+ * await client.connect()
+ * const { data } = await client.executeTool('generate_image', { prompt: 'a red car' })
+ * console.log(data.image_id)
+ * await client.close()
+ * ```
+ *
+ * @example
+ * On Node 20, which has no WebSocket:
+ * ```ts
+ * import { WebSocket } from 'ws'
+ *
+ * const client = new MCPWebSocketClient({ url: 'ws://127.0.0.1:8080/ws', WebSocket })
+ * ```
+ */
 export class MCPWebSocketClient {
   readonly #options: MCPWebSocketClientOptions
   readonly #listeners = new Map<keyof ClientEvents, Set<(event: never) => void>>()
   readonly #calls = new Map<number, Call>()
   #nextId = 1
   #socket: WebSocket | undefined
-  /** Handshake done: calls may be sent. */
+  /** The handshake is done, so calls may be sent. */
   #ready = false
   #connecting: Promise<void> | undefined
   #closed = false
@@ -151,11 +199,22 @@ export class MCPWebSocketClient {
     this.#options = options
   }
 
+  /** True while calls can be sent at once. */
   get connected(): boolean {
     return this.#ready
   }
 
-  /** Calls `listener` at every such event. @returns a function that ends it. */
+  /**
+   * Calls `listener` at every event of this name.
+   * @returns a function that removes the listener.
+   *
+   * @example
+   * ```ts
+   * const stop = client.on('reconnecting', ({ attempt, delayMs }) => console.log(attempt, delayMs))
+   * client.on('failed', ({ error }) => console.error(error.message))
+   * stop()
+   * ```
+   */
   on<Name extends keyof ClientEvents>(name: Name, listener: (event: ClientEvents[Name]) => void): () => void {
     const listeners = this.#listeners.get(name) ?? new Set()
     this.#listeners.set(name, listeners)
@@ -164,9 +223,15 @@ export class MCPWebSocketClient {
   }
 
   /**
-   * Connects; resolves at once where a connection is there. A first attempt that fails is not repeated: a wrong URL or
-   * token should be seen. Only a connection that was there is made again.
+   * Connects. Resolves at once when there is a connection already.
+   * A failed first attempt is not retried, so that a wrong URL or token shows. Later the client reconnects by itself.
    * @throws MCPClientError `connection_failed`, `closed`.
+   *
+   * @example
+   * ```ts
+   * await client.connect()
+   * console.log(client.connected) // true
+   * ```
    */
   async connect(): Promise<void> {
     this.#closed = false
@@ -176,7 +241,15 @@ export class MCPWebSocketClient {
     await this.#open()
   }
 
-  /** All tools. @throws MCPClientError */
+  /**
+   * Lists all tools of the server.
+   * @throws MCPClientError
+   *
+   * @example
+   * ```ts
+   * for (const { name, description } of await client.listTools()) console.log(name, description)
+   * ```
+   */
   async listTools(): Promise<readonly ToolListing[]> {
     const tools: ToolListing[] = []
     let cursor: unknown
@@ -192,10 +265,20 @@ export class MCPWebSocketClient {
   }
 
   /**
-   * Calls a tool. When the connection is lost meanwhile, the call is sent again over the next one if that is safe:
-   * generate_image, because it carries an idempotency key, and tools whose annotations say that they only read or may
-   * be repeated.
-   * @throws MCPClientError with the server's code, or one of ClientErrorCode; the signal's reason when it is aborted.
+   * Calls a tool. When the connection is lost during the call, the client reconnects and retries it where that is safe.
+   * It is safe for generate_image, which carries an idempotency key, and for tools whose annotations say so.
+   * @throws MCPClientError with the server's code or one of ClientErrorCode; the signal's reason when it aborts.
+   *
+   * @example
+   * ```ts
+   * const { data, content } = await client.executeTool(
+   *   'generate_image',
+   *   { prompt: 'a red car', width: 512, height: 512 },
+   *   { signal: AbortSignal.timeout(60_000), onProgress: ({ message }) => console.log(message) },
+   * )
+   * const picture = content.find(({ type }) => type === 'image')
+   * console.log(data.seed, picture?.mimeType)
+   * ```
    */
   async executeTool(
     name: string,
@@ -220,7 +303,10 @@ export class MCPWebSocketClient {
     }
   }
 
-  /** Ends the connection and every call; resolves when the socket is closed. `connect()` may follow. */
+  /**
+   * Ends the connection and fails every call with `closed`. Resolves when the socket is closed.
+   * `connect()` may follow.
+   */
   async close(): Promise<void> {
     this.#closed = true
     this.#endPause()
@@ -285,7 +371,7 @@ export class MCPWebSocketClient {
       this.#calls.set(id, call)
       if (this.#calls.size === 1) this.#watchForSilence()
       if (this.#ready) this.#send({ id, method, params: call.params })
-      // An idle connection was closed by the server: there is one again when it is needed.
+      // The server closes idle connections. The next call makes a new one.
       else if (isIdle) this.#reconnect()
     })
   }
@@ -294,7 +380,7 @@ export class MCPWebSocketClient {
     this.#socket?.send(JSON.stringify({ jsonrpc: '2.0', ...message }))
   }
 
-  /** One attempt, the handshake included; concurrent callers share it. */
+  /** One attempt with its handshake. Concurrent callers share it. */
   #open(): Promise<void> {
     this.#connecting ??= this.#attempt().finally(() => {
       this.#connecting = undefined
@@ -308,7 +394,7 @@ export class MCPWebSocketClient {
     if (!Socket)
       throw new MCPClientError(
         'connection_failed',
-        'There is no global WebSocket (Node before 22): pass one as the option WebSocket, as that of the package ws.',
+        'There is no global WebSocket (Node before 22). Pass one as the option WebSocket, such as that of the package ws.',
       )
     const token = typeof authToken === 'function' ? await authToken() : authToken
     const socket = new Socket(url, ['mcp', ...(token ? [`bearer.${base64url(token)}`] : [])])
@@ -342,7 +428,7 @@ export class MCPWebSocketClient {
         } else if (!listing) {
           listing = true
           this.#send({ method: 'notifications/initialized' })
-          // Their annotations say which calls may be repeated.
+          // The annotations say which calls may be retried.
           this.#send({ id: 0, method: 'tools/list' })
         } else {
           clearTimeout(timer)
@@ -398,10 +484,10 @@ export class MCPWebSocketClient {
             `The connection was lost (${code}) while ${String(call.params.name ?? call.method)} ran; whether it was done is not known.`,
           ),
         )
-    // 1008: the token is refused; only a function can bring another one.
+    // 1008: the server refuses the token, and only a function can return another one.
     if (code === 1008 && typeof this.#options.authToken !== 'function')
       this.#giveUp(new MCPClientError('unauthenticated', `The server refused the token: ${reason}`))
-    // 1001: the server closed an idle connection; the next call makes another one.
+    // 1001: the server closed an idle connection. The next call makes a new one.
     else if (code !== 1001 || this.#calls.size > 0) this.#reconnect()
   }
 
@@ -439,7 +525,7 @@ export class MCPWebSocketClient {
     for (const call of this.#calls.values()) call.reject(error)
   }
 
-  /** A peer that vanished without a word closes nothing: while calls wait, it is asked for a sign of life. */
+  /** A peer that vanishes does not close its connection, so the client pings it while calls wait. */
   #watchForSilence(): void {
     this.#heardAt = Date.now()
     clearInterval(this.#watch)

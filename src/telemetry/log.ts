@@ -1,4 +1,4 @@
-/** Structured logs: JSON lines. On stdio the standard output belongs to the protocol, so logs go to stderr. */
+/** Structured logs as JSON lines. On stdio the protocol uses stdout, so logs go to stderr. */
 import { type Logger, pino, stdTimeFunctions } from 'pino'
 
 export type { Logger } from 'pino'
@@ -16,13 +16,13 @@ export function createLogger({ level, fd = 1 }: { level: string; fd?: 1 | 2 }): 
   )
 }
 
-/** Parameters that are logged as they came. Of all others not even the name is, where it is none of ours. */
+/** Query parameters that are logged unchanged. Of unknown ones not even the name is logged. */
 const PLAIN = ['after', 'exp', 'limit', 'page', 'size', 'sort_by', 'variant']
 const SECRET = ['access_token', 'sig']
 
 /**
- * A path with its query, fit for a log: a link's signature or a token in the URL opens what it is for. Also of what is
- * no URL, as a server gets to hear it.
+ * The path and query of a URL without secrets: a link's signature or a token would give access to readers of the log.
+ * Works on malformed URLs too, because clients send those.
  */
 export function loggablePath(url: string): string {
   const [, pathname = '', search = ''] = /^(?:https?:\/\/[^/?]*)?([^?]*)\??(.*)$/s.exec(url) ?? []

@@ -1,11 +1,11 @@
-/** Prometheus metrics. No caller, prompt or id ever becomes a label: the sets of label values are bounded. */
+/** Prometheus metrics. Callers, prompts and ids never become labels, so that the number of time series is bounded. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 
 /** Seconds: from a cached answer to a generation of 15 minutes. */
 const JOB_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 900]
 const HTTP_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 20, 60]
 
-/** What the queue looks like now, per target; read when the metrics are scraped. */
+/** The current queue of a target, read at each scrape. */
 export interface QueueSample {
   readonly target: string
   readonly queued: number

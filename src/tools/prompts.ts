@@ -1,4 +1,4 @@
-/** Prompts that help a person start. */
+/** MCP prompts that help people start. */
 import { z } from 'zod'
 import { parseInput } from './tool.ts'
 

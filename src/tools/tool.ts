@@ -1,4 +1,4 @@
-/** What a tool is, and the one way to call it, whichever transport the call came by. */
+/** Tools: their definition, and the caller that all transports share. */
 import { z } from 'zod'
 import type { Caller } from '../auth/caller.ts'
 import { requireScope, type Scope } from '../auth/scopes.ts'
@@ -18,14 +18,14 @@ export interface ToolResult<Output> {
   readonly content: readonly ContentBlock[]
 }
 
-/** Progress as MCP reports it: `progress` only ever grows. */
+/** Progress as MCP reports it. `progress` never decreases. */
 export interface ToolProgress {
   readonly progress: number
   readonly total?: number
   readonly message: string
 }
 
-/** Idempotency keys, from whichever transport. */
+/** Idempotency keys, over every transport. */
 export const idempotencyKeySchema = z
   .string()
   .regex(/^[\x21-\x7e]{1,200}$/, 'must be 1-200 printable ASCII characters without spaces')
@@ -35,11 +35,11 @@ export interface ToolContext {
   /** Aborted when the caller closed the stream or cancelled the call. */
   readonly signal: AbortSignal
   readonly requestId: string
-  /** Milliseconds from now until the result stops being of use; absent: the server's default. */
+  /** Milliseconds after which the result is of no use; absent: the server's default. */
   readonly deadlineMs?: number
   /** How long this call may wait, in milliseconds; absent: the server's wait budget. */
   readonly waitMs?: number
-  /** A retry under the same key joins the work that it is a retry of. */
+  /** A retry with the same key joins the work of the first request. */
   readonly idempotencyKey?: string
   /** Present where the caller asked for progress. */
   readonly onProgress?: (progress: ToolProgress) => void
@@ -50,7 +50,7 @@ export interface ToolDefinition<Input extends z.ZodObject, Output extends z.ZodO
   readonly title: string
   /** Written for the model that chooses the tool. */
   readonly description: string
-  /** What a token must be good for to call it. */
+  /** The scope that a call needs. */
   readonly scope: Scope
   readonly annotations: {
     readonly readOnlyHint: boolean
@@ -61,7 +61,7 @@ export interface ToolDefinition<Input extends z.ZodObject, Output extends z.ZodO
   /** Strict: unknown fields are refused. */
   readonly input: Input
   readonly output: Output
-  /** Answers over a stream with keep-alive, because it may take long. */
+  /** A call may take long, so it answers over a stream with keep-alive. */
   readonly slow?: true
   run(input: z.output<Input>, context: ToolContext): Promise<ToolResult<z.output<Output>>>
 }
@@ -73,14 +73,16 @@ export interface Tool {
   readonly slow: boolean
   /** The entry of `tools/list`. */
   readonly listing: Readonly<Record<string, unknown>>
-  /** @throws AppError `invalid_request` that names every wrong argument, or whatever the tool throws. */
+  /** @throws AppError `invalid_request` that names every wrong argument, or what the tool throws. */
   call(args: unknown, context: ToolContext): Promise<ToolResult<Record<string, unknown>>>
 }
 
-/** Says in `tools/list` which scope a call needs: everybody sees all tools, so that hosts can ask for more. */
-const SCOPE_META = 'io.github.diffusers-mcp/scope'
+/** Prefix of this product's own `_meta` keys. */
+export const META = 'io.github.diffusers-mcp'
+/** The scope of a tool in `tools/list`. Every caller sees all tools, so that hosts can ask for a missing scope. */
+const SCOPE_META = `${META}/scope`
 
-/** Makes a tool of its definition. */
+/** Makes a tool from its definition. */
 export function defineTool<Input extends z.ZodObject, Output extends z.ZodObject>(
   definition: ToolDefinition<Input, Output>,
 ): Tool {
@@ -103,8 +105,8 @@ export function defineTool<Input extends z.ZodObject, Output extends z.ZodObject
 }
 
 /**
- * Checks a value that came from outside.
- * @throws AppError `invalid_request`, one clause per problem: the field, what is allowed, what it got.
+ * Parses a value from outside.
+ * @throws AppError `invalid_request` with one clause per problem: the field, what is allowed, and the value.
  */
 export function parseInput<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
   const parsed = schema.safeParse(value, { reportInput: true })
@@ -126,7 +128,7 @@ export interface ToolCaller {
   call(name: string, args: unknown, context: ToolContext): Promise<ToolResult<Record<string, unknown>>>
 }
 
-/** The tools behind one door, where scopes hold, each call is counted and each unexpected failure logged. */
+/** Calls tools by name. Checks scopes, counts every call and logs unexpected failures. */
 export function createToolCaller(options: {
   readonly tools: readonly Tool[]
   readonly log: Logger

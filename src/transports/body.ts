@@ -1,12 +1,12 @@
-/** Reading JSON from outside, bounded in bytes and in depth before anything is parsed. */
+/** Reads JSON from outside. Checks size and depth before parsing. */
 import { AppError, quote } from '../errors.ts'
 
-/** Deeper nesting serves no request of this server; parsing it would only burn CPU. */
+/** No request needs deeper nesting, so parsing it would waste CPU. */
 const MAX_DEPTH = 32
 
 /**
  * The parsed JSON body.
- * @param maxBytes largest body accepted.
+ * @param options `maxBytes` is the largest body accepted.
  * @throws AppError `unsupported_media_type`, `too_large`, `invalid_request` (no JSON, nested too deeply).
  */
 export async function readJson(request: Request, { maxBytes }: { maxBytes: number }): Promise<unknown> {
@@ -58,7 +58,7 @@ async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array
   return Buffer.concat(chunks)
 }
 
-/** Counts brackets outside of strings: one pass, no recursion. */
+/** Counts brackets outside of strings in one pass, without recursion. */
 function isDeeperThan(text: string, limit: number): boolean {
   let depth = 0
   let inString = false

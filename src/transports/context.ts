@@ -1,4 +1,4 @@
-/** What the middleware leaves for the routes of a request. */
+/** Variables that the middleware sets for the routes. */
 import type { Caller } from '../auth/caller.ts'
 
 export type AppEnv = {
@@ -6,9 +6,9 @@ export type AppEnv = {
     requestId: string
     /** Absent where a signed link was used, and on open paths. */
     caller: Caller
-    /** The picture that a signed link, verified, gives away. */
+    /** The picture of a verified signed link. */
     linkedImage?: string
-    /** True where the answer is a WebSocket's handshake, which the engine writes. */
+    /** True where the answer is a WebSocket handshake, which the engine writes. */
     upgraded?: boolean
   }
 }

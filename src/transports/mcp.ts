@@ -1,6 +1,5 @@
-/** MCP in both protocol eras, over HTTP and stdio: protocol in, tool call out. */
+/** MCP in both protocol eras, over HTTP and stdio. Turns protocol messages into tool calls. */
 import {
-  type AuthInfo,
   CLIENT_CAPABILITIES_META_KEY,
   createMcpHandler,
   type McpRequestContext,
@@ -11,19 +10,19 @@ import {
   type ServerContext,
 } from '@modelcontextprotocol/server'
 import { z } from 'zod'
-import { ANONYMOUS, type Caller } from '../auth/caller.ts'
+import type { Caller } from '../auth/caller.ts'
 import { requireScope, type Scope } from '../auth/scopes.ts'
 import { AppError, toAppError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { imageTemplate, listImageResources, readImageResource } from '../tools/image/resource.ts'
 import { getPrompt, PROMPTS } from '../tools/prompts.ts'
-import { idempotencyKeySchema, parseInput, type ToolCaller, type ToolContext } from '../tools/tool.ts'
-import { KEEP_ALIVE_MS } from './keep-alive.ts'
-import { METHOD_SCOPES } from './scopes.ts'
+import { idempotencyKeySchema, META, parseInput, type ToolCaller, type ToolContext } from '../tools/tool.ts'
+import { askingOf, authInfoOf } from './auth-info.ts'
+import { METHOD_SCOPES } from './method-scopes.ts'
 import { asTask, declaresTasks, serveTasks, TASK_WAIT_MS, TASKS_EXTENSION, type TaskParts } from './tasks.ts'
 
-/** Prefix of this product's own `_meta` keys. */
-const META = 'io.github.diffusers-mcp'
+/** How often a silent stream sends something, in milliseconds, because proxies and hosts drop silent connections. */
+export const KEEP_ALIVE_MS = 15_000
 
 /** Lists change only when the server restarts with another configuration; milliseconds. */
 const LIST_TTL_MS = 60_000
@@ -35,8 +34,8 @@ export interface McpParts extends TaskParts {
 }
 
 /**
- * A factory of protocol servers, one per HTTP request or stdio connection. The SDK's low-level `Server` is used,
- * because validation, error codes and schemas are the tools' own and are prepared once, not per request.
+ * A factory of protocol servers, one per HTTP request or stdio connection. It uses the SDK's low-level `Server`, because
+ * the tools have their own validation, error codes and schemas, prepared once instead of per request.
  */
 export function createMcpServerFactory(parts: McpParts): (context: McpRequestContext) => Server {
   const { toolCaller, images, version } = parts
@@ -49,8 +48,7 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
   ].join(' ')
 
   return ({ authInfo }) => {
-    // On stdio there is no authentication: whoever started the process is the caller.
-    const { caller, requestId } = (authInfo?.extra as Asking | undefined) ?? { caller: ANONYMOUS }
+    const { caller, requestId } = askingOf(authInfo)
     const server = new Server(
       { name: 'diffusers-mcp', title: 'Diffusers MCP', version },
       {
@@ -71,7 +69,7 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
           `There is no tool ${JSON.stringify(params.name)}; tools/list names them.`,
         )
       try {
-        // A task is of use only to a caller that may ask for it afterwards.
+        // Only a caller that may ask for a task afterwards can use one.
         const tasks =
           caller.scopes.has(METHOD_SCOPES['tasks/get']) &&
           declaresTasks(
@@ -79,7 +77,7 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
           )
         const result = await toolCaller.call(params.name, params.arguments, {
           ...toolContext(context, caller, requestId),
-          ...(tasks ? { waitMs: TASK_WAIT_MS } : {}),
+          waitMs: tasks ? TASK_WAIT_MS : undefined,
         })
         const task = tasks ? await asTask(result, caller, parts) : undefined
         if (task) return task as never
@@ -115,9 +113,8 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
 }
 
 /**
- * The scope that a message needs: over HTTP it is asked for before the answer begins, because a client gets a better
- * token only when the status says 403 (MCP 2025-11-25, "Scope Challenge Handling"). Over other transports the same
- * error comes in the answer.
+ * The scope that a message needs. HTTP checks it before the answer begins, because clients get a better token only when
+ * the status is 403 (MCP 2025-11-25, "Scope Challenge Handling"). Other transports put the same error into the answer.
  */
 function scopeOf(body: unknown, { tools }: ToolCaller): Scope | undefined {
   const message = scoped.safeParse(body).data
@@ -129,13 +126,13 @@ const scoped = z.discriminatedUnion('method', [
   z.object({ method: z.enum(Object.keys(METHOD_SCOPES) as (keyof typeof METHOD_SCOPES)[]) }),
 ])
 
-/** `/mcp`: takes the parsed body, because it was bounded and checked before. */
+/** `/mcp`. It takes the parsed body, whose size was checked before. */
 export interface McpEndpoint {
   fetch(request: Request, options: { body: unknown; caller: Caller; requestId: string }): Promise<Response>
   close(): Promise<void>
 }
 
-/** The Streamable HTTP endpoint. Slow tools answer over a stream at once, so that it can be kept alive. */
+/** The Streamable HTTP endpoint. Slow tools open a stream at once, so that keep-alives can be sent. */
 export function createMcpEndpoint(parts: McpParts, factory = createMcpServerFactory(parts)): McpEndpoint {
   const onerror = (error: Error) => parts.log.debug({ event: 'mcp', message: error.message })
   const make = (responseMode: 'sse' | 'auto') =>
@@ -162,17 +159,6 @@ export function createMcpEndpoint(parts: McpParts, factory = createMcpServerFact
   }
 }
 
-/** What a transport knows of a request or connection, on its way through the SDK. */
-interface Asking {
-  readonly caller: Caller
-  readonly requestId?: string
-}
-
-/** How a transport tells the factory's server who asks. */
-export function authInfoOf(extra: Required<Asking>): AuthInfo {
-  return { token: '', clientId: extra.caller.id, scopes: [], extra: { ...extra } }
-}
-
 const DEADLINE = `${META}/deadlineMs`
 const IDEMPOTENCY_KEY = `${META}/idempotencyKey`
 const ownMeta = z.object({
@@ -191,22 +177,21 @@ function toolContext(context: ServerContext, caller: Caller, requestId: string |
     caller,
     signal,
     requestId: requestId ?? String(id),
-    ...(deadlineMs === undefined ? {} : { deadlineMs }),
-    ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
-    ...(progressToken === undefined
-      ? {}
-      : {
-          onProgress: (progress) => {
-            // A caller that is gone cannot be told; the call's own signal ends the work.
+    deadlineMs,
+    idempotencyKey,
+    onProgress:
+      progressToken === undefined
+        ? undefined
+        : (progress) => {
+            // Nothing reaches a caller that is gone. The call's own signal ends the work.
             notify({ method: 'notifications/progress', params: { progressToken, ...progress } }).catch(
               () => {},
             )
           },
-        }),
   }
 }
 
-/** A failure as tool result. No structured content: older SDKs validate it against the output schema and throw. */
+/** An error as a tool result. It has no structured content, which older SDKs would validate and throw. */
 function errorResult(error: AppError) {
   const { code, message, retry_after_seconds } = error.toPublic()
   const retry = retry_after_seconds === undefined ? '' : ` Retry after ${retry_after_seconds} s.`

@@ -1,16 +1,20 @@
 /**
- * What this server answers, as OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.1): one entry per route, with the
- * schemas that check the requests, and those of the tools.
+ * The routes of this server as OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.1). Each route has one entry, with the
+ * schemas that check its requests. The schemas of the tools are included.
  */
 import { Hono } from 'hono'
 import { z } from 'zod'
-import { METADATA_PATH } from '../auth/protected-resource.ts'
-import { SCOPES } from '../auth/scopes.ts'
+import { METADATA_PATH, resourceMetadata } from '../auth/protected-resource.ts'
 import { ERROR_STATUS, type ErrorCode } from '../errors.ts'
 import { imageRequest } from '../runtimes/request.ts'
-import { imageAnswer } from '../tools/image/answer.ts'
+import { imageAnswer } from '../tools/image/image-answer.ts'
 import { listedImage, listedPage, listing } from '../tools/image/list-images.ts'
 import { idempotencyKeySchema, type Tool } from '../tools/tool.ts'
+import { problemAnswer } from './error-answer.ts'
+import { healthAnswer } from './operations.ts'
+import { readyAnswer } from './readiness.ts'
+import { queueAnswer } from './rest/jobs.ts'
+import { toolContent, toolListAnswer } from './rest/tools.ts'
 
 type Json = Readonly<Record<string, unknown>>
 
@@ -29,54 +33,6 @@ export function openApiRoutes(parts: OpenApiParts): Hono {
   return new Hono().get('/openapi.json', (c) => c.json(document))
 }
 
-const HEALTH = z.object({ status: z.literal('ok'), version: z.string(), uptime_seconds: z.int() })
-const READY = z.object({
-  status: z.enum(['ready', 'starting', 'draining', 'unavailable']),
-  dependencies: z.record(
-    z.string(),
-    z.object({ toolset: z.string(), ok: z.boolean(), message: z.string().optional() }),
-  ),
-})
-const RESOURCE = z.object({
-  resource: z.string(),
-  authorization_servers: z.array(z.string()).optional(),
-  scopes_supported: z.array(z.enum(SCOPES)),
-  bearer_methods_supported: z.array(z.literal('header')),
-  resource_name: z.string(),
-})
-const PROBLEM = z.object({
-  type: z.literal('about:blank'),
-  title: z.string(),
-  status: z.int(),
-  detail: z.string().describe('What was wrong, and what to do next.'),
-  code: z.enum(Object.keys(ERROR_STATUS) as [ErrorCode, ...ErrorCode[]]),
-  retry_after_seconds: z.int().optional(),
-  request_id: z.string(),
-})
-const QUEUE = z.object({
-  targets: z.array(
-    z.looseObject({
-      target: z.string(),
-      concurrency: z.int().describe('Generations at once.'),
-      queue_limit: z.int(),
-      queued: z.int(),
-      running: z.int(),
-    }),
-  ),
-})
-const TOOL_LIST = z.object({
-  tools: z.array(
-    z.looseObject({
-      name: z.string(),
-      title: z.string(),
-      description: z.string(),
-      inputSchema: z.record(z.string(), z.unknown()),
-      outputSchema: z.record(z.string(), z.unknown()),
-    }),
-  ),
-})
-const CONTENT = z.array(z.looseObject({ type: z.enum(['text', 'image', 'resource_link']) }))
-
 const schemaOf = (schema: z.ZodType, io: 'input' | 'output' = 'output'): Json => {
   const { $schema: _, ...json } = z.toJSONSchema(schema, { io })
   return json
@@ -89,13 +45,21 @@ const body = (schema: Json, example: Json) => ({
 const answer = (description: string, content: Json, more: Json = {}) => ({ description, content, ...more })
 const ref = (name: string) => ({ $ref: `#/components/schemas/${name}` })
 
-/** Every request may be refused for its Host or Origin, for want of a token or a scope, or as one too many. */
+/** Every request may be refused: for its Host or Origin, without a token or scope, or by the rate limit. */
 const ALWAYS: readonly ErrorCode[] = ['unauthenticated', 'forbidden', 'rate_limited', 'internal']
 const WITH_BODY: readonly ErrorCode[] = ['invalid_request', 'too_large', 'unsupported_media_type']
 const GENERATING: readonly ErrorCode[] = [
-  ...['not_found', 'conflict', 'cancelled', 'rate_limited', 'runtime_failed', 'overloaded'],
-  ...['runtime_unavailable', 'deadline_exceeded'],
-] as ErrorCode[]
+  'not_found',
+  'conflict',
+  'cancelled',
+  'rate_limited',
+  'runtime_failed',
+  'overloaded',
+  'runtime_unavailable',
+  'deadline_exceeded',
+]
+
+const RETRY_AFTER = { 'Retry-After': { description: 'Seconds.', schema: { type: 'integer', minimum: 1 } } }
 
 /** The error responses of a route: one per status, naming the codes that come with it. */
 function errors(codes: readonly ErrorCode[], type = 'application/problem+json', schema = ref('Problem')) {
@@ -108,13 +72,7 @@ function errors(codes: readonly ErrorCode[], type = 'application/problem+json', 
     [...byStatus].map(([status, codes]) => [
       status,
       answer(codes.join(', '), json(schema, type), {
-        ...(status === 429 || status === 503
-          ? {
-              headers: {
-                'Retry-After': { description: 'Seconds.', schema: { type: 'integer', minimum: 1 } },
-              },
-            }
-          : {}),
+        headers: status === 429 || status === 503 ? RETRY_AFTER : undefined,
       }),
     ]),
   )
@@ -124,7 +82,7 @@ const parameter = (where: 'path' | 'query' | 'header', name: string, schema: Jso
   in: where,
   name,
   schema,
-  ...(where === 'path' ? { required: true } : {}),
+  required: where === 'path' ? true : undefined,
   ...more,
 })
 /** Query parameters of an object schema's properties. */
@@ -142,13 +100,13 @@ const PREFER = parameter(
 const GENERATION_HEADERS = [
   PREFER,
   parameter('header', 'Idempotency-Key', schemaOf(idempotencyKeySchema, 'input'), {
-    description: 'A retry under the same key joins the work that it is a retry of.',
+    description: 'A retry with the same key joins the work of the first request.',
   }),
   parameter(
     'header',
     'X-Request-Timeout',
     { type: 'number', minimum: 0, maximum: 86_400 },
-    { description: 'Seconds until the result stops being of use.' },
+    { description: 'Seconds after which the result is of no use.' },
   ),
 ]
 const ID = parameter('path', 'id', { type: 'string', minLength: 1, maxLength: 200 })
@@ -172,14 +130,14 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: '/' }],
-    ...(tokenNeeded ? { security: [{ bearer: [] }] } : {}),
+    security: tokenNeeded ? [{ bearer: [] }] : undefined,
     paths: {
       '/health': {
         get: {
           operationId: 'getHealth',
           summary: 'The process answers',
           ...open,
-          responses: { 200: answer('It does.', json(schemaOf(HEALTH))), ...errors([]) },
+          responses: { 200: answer('It does.', json(schemaOf(healthAnswer))), ...errors([]) },
         },
       },
       '/ready': {
@@ -194,21 +152,19 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
           },
         },
       },
-      ...(serveMetrics
+      '/metrics': serveMetrics
         ? {
-            '/metrics': {
-              get: {
-                operationId: 'getMetrics',
-                summary: 'Metrics in the text format of Prometheus',
-                ...open,
-                responses: {
-                  200: answer('All metrics.', { 'text/plain': { schema: { type: 'string' } } }),
-                  ...errors([]),
-                },
+            get: {
+              operationId: 'getMetrics',
+              summary: 'Metrics in the text format of Prometheus',
+              ...open,
+              responses: {
+                200: answer('All metrics.', { 'text/plain': { schema: { type: 'string' } } }),
+                ...errors([]),
               },
             },
           }
-        : {}),
+        : undefined,
       ...Object.fromEntries(
         (['', '/mcp'] as const).map((path) => [
           METADATA_PATH + path,
@@ -218,7 +174,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
               summary: 'Where tokens come from (RFC 9728)',
               ...open,
               responses: {
-                200: answer('The metadata.', json(schemaOf(RESOURCE))),
+                200: answer('The metadata.', json(schemaOf(resourceMetadata))),
                 ...errors(['not_found']),
               },
             },
@@ -268,7 +224,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
         post: {
           operationId: 'listTools',
           summary: 'All tools with their schemas',
-          responses: { 200: answer('The tools.', json(schemaOf(TOOL_LIST))), ...errors([]) },
+          responses: { 200: answer('The tools.', json(schemaOf(toolListAnswer))), ...errors([]) },
         },
       },
       '/api/tools/execute': {
@@ -327,7 +283,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
         get: {
           operationId: 'getQueue',
           summary: 'Queue and concurrency of each target',
-          responses: { 200: answer('The targets.', json(schemaOf(QUEUE))), ...errors([]) },
+          responses: { 200: answer('The targets.', json(schemaOf(queueAnswer))), ...errors([]) },
         },
       },
       '/images': {
@@ -375,45 +331,41 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
           },
         },
       },
-      ...(datastores
+      '/api/xdp/datastores': datastores
         ? {
-            '/api/xdp/datastores': {
-              get: {
-                operationId: 'listDatastores',
-                summary: 'Datastores that XDP knows',
-                parameters: queryOf(datastores.inputSchema as Json),
-                responses: {
-                  200: answer('A page of them.', json(bare(datastores.outputSchema))),
-                  ...errors(['invalid_request', ...GENERATING]),
-                },
+            get: {
+              operationId: 'listDatastores',
+              summary: 'Datastores that XDP knows',
+              parameters: queryOf(datastores.inputSchema as Json),
+              responses: {
+                200: answer('A page of them.', json(bare(datastores.outputSchema))),
+                ...errors(['invalid_request', ...GENERATING]),
               },
             },
           }
-        : {}),
-      ...(query
+        : undefined,
+      '/api/trino/query': query
         ? {
-            '/api/trino/query': {
-              post: {
-                operationId: 'queryTrino',
-                summary: query.title,
-                description: query.description,
-                parameters: GENERATION_HEADERS.slice(2),
-                requestBody: body(bare(query.inputSchema), { query: 'SELECT 1', maxRows: 10 }),
-                responses: {
-                  200: answer('Its rows.', json(bare(query.outputSchema))),
-                  ...errors([...WITH_BODY, ...GENERATING]),
-                },
+            post: {
+              operationId: 'queryTrino',
+              summary: query.title,
+              description: query.description,
+              parameters: GENERATION_HEADERS.slice(2),
+              requestBody: body(bare(query.inputSchema), { query: 'SELECT 1', maxRows: 10 }),
+              responses: {
+                200: answer('Its rows.', json(bare(query.outputSchema))),
+                ...errors([...WITH_BODY, ...GENERATING]),
               },
             },
           }
-        : {}),
+        : undefined,
     },
     components: {
-      ...(tokenNeeded ? { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } } : {}),
+      securitySchemes: tokenNeeded ? { bearer: { type: 'http', scheme: 'bearer' } } : undefined,
       schemas: {
-        Problem: schemaOf(PROBLEM),
+        Problem: schemaOf(problemAnswer),
         ImageAnswer: schemaOf(imageAnswer),
-        Readiness: schemaOf(READY),
+        Readiness: schemaOf(readyAnswer),
         JsonRpc: {
           type: 'object',
           properties: { jsonrpc: { const: '2.0' } },
@@ -424,7 +376,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
   }
 }
 
-/** A tool's schema without the dialect, which is the document's. */
+/** A tool's schema without its dialect, which the document sets for all schemas. */
 function bare(schema: unknown): Json {
   const { $schema: _, ...rest } = schema as Json
   return rest
@@ -438,7 +390,7 @@ const callOf = ({ name, listing }: Tool) => ({
 })
 const resultOf = ({ name, listing }: Tool) => ({
   type: 'object',
-  properties: { tool: { const: name }, data: bare(listing.outputSchema), content: schemaOf(CONTENT) },
+  properties: { tool: { const: name }, data: bare(listing.outputSchema), content: schemaOf(toolContent) },
   required: ['tool', 'data', 'content'],
   additionalProperties: false,
 })

@@ -1,15 +1,29 @@
 /** Routes for operators: health, readiness, metrics. */
 import { Hono } from 'hono'
+import { z } from 'zod'
 import type { Metrics } from '../telemetry/metrics.ts'
-import type { Readiness } from './readiness.ts'
+import type { Readiness, readyAnswer } from './readiness.ts'
 
-/** `/health` says the process answers; `/ready` says it should get traffic (503 else). */
+/** Answered to everybody, and logged for debugging only. */
+export const PROBE_PATHS: ReadonlySet<string> = new Set(['/health', '/ready', '/metrics'])
+
+/** What `/health` answers. */
+export const healthAnswer = z.object({
+  status: z.literal('ok'),
+  version: z.string(),
+  uptime_seconds: z.int(),
+})
+
+/** `/health` says that the process answers; `/ready` whether it should get traffic (503 where not). */
 export function healthRoutes({ readiness, version }: { readiness: Readiness; version: string }): Hono {
   return new Hono()
-    .get('/health', (c) => c.json({ status: 'ok', version, uptime_seconds: Math.round(process.uptime()) }))
+    .get('/health', (c) => {
+      const uptime_seconds = Math.round(process.uptime())
+      return c.json({ status: 'ok', version, uptime_seconds } satisfies z.output<typeof healthAnswer>)
+    })
     .get('/ready', async (c) => {
       const { ready, ...report } = await readiness.report()
-      return c.json(report, ready ? 200 : 503)
+      return c.json(report satisfies z.output<typeof readyAnswer>, ready ? 200 : 503)
     })
 }
 

@@ -1,7 +1,7 @@
-/** Where a connection comes from. Never taken from a header: anybody can send one. */
+/** The address that a connection comes from. It is never taken from a header, which anybody can send. */
 import type { Context } from 'hono'
 
-/** What the engines' servers hand to the app beside a request: @hono/node-server's, and Deno.serve's. */
+/** What @hono/node-server and Deno.serve pass to the app beside a request. */
 interface Connection {
   readonly incoming?: { readonly socket?: { readonly remoteAddress?: string } }
   readonly remoteAddr?: { readonly hostname?: string }

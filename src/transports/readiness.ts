@@ -1,42 +1,45 @@
-/** Whether this server should get traffic: starting, draining, and the state of what it depends on. */
+/** Decides whether this server should get traffic, from its phase and its dependencies. */
+import { z } from 'zod'
 import type { Logger } from '../telemetry/log.ts'
 
-/** How long an answer of a dependency is trusted, and how long one may take, in milliseconds. */
+/** How long the result of a check is valid, and its timeout, in milliseconds. */
 const FRESH_MS = 5000
 const CHECK_TIMEOUT_MS = 3000
 
-/** Something the server needs. */
+/** A system that the server needs. */
 export interface Dependency {
   readonly name: string
   /** The toolset that needs it. */
   readonly toolset: string
-  /** True: the toolset is of no use without this one. Else it needs any one of those that are not required. */
+  /** True: the toolset cannot work without it. Else the toolset needs any one of those that are not required. */
   readonly required?: boolean
-  /** Rejects when it cannot be used now. */
+  /** Rejects while the dependency is unusable. */
   check(options: { signal: AbortSignal }): Promise<void>
 }
 
-export interface DependencyStatus {
-  readonly toolset: string
-  readonly ok: boolean
-  readonly message?: string
-}
+const dependencyStatus = z.object({ toolset: z.string(), ok: z.boolean(), message: z.string().optional() })
 
-export interface ReadyReport {
+/** What `/ready` answers. */
+export const readyAnswer = z.object({
+  status: z.enum(['ready', 'starting', 'draining', 'unavailable']),
+  dependencies: z.record(z.string(), dependencyStatus),
+})
+
+type DependencyStatus = z.output<typeof dependencyStatus>
+
+export interface ReadyReport extends z.output<typeof readyAnswer> {
   readonly ready: boolean
-  readonly status: 'ready' | 'starting' | 'draining' | 'unavailable'
-  readonly dependencies: Readonly<Record<string, DependencyStatus>>
 }
 
 export interface Readiness {
   set(phase: 'starting' | 'serving' | 'draining'): void
   /** True from SIGTERM on. */
   isDraining(): boolean
-  /** Answers from what is known; asks the dependencies again in the background when that is older than 5 s. */
+  /** Answers from the last check. Starts another one in the background when that is older than 5 s. */
   report(): Promise<ReadyReport>
 }
 
-/** Readiness over the given dependencies: ready while at least one toolset is usable. */
+/** The server is ready while at least one toolset is usable. */
 export function createReadiness({
   dependencies,
   log,
@@ -45,7 +48,7 @@ export function createReadiness({
   log: Logger
 }): Readiness {
   let phase: 'starting' | 'serving' | 'draining' = 'starting'
-  let known: Readonly<Record<string, DependencyStatus>> = {}
+  let known: Record<string, DependencyStatus> = {}
   let checkedAt = Number.NEGATIVE_INFINITY
   let checking: Promise<void> | undefined
 

@@ -1,6 +1,6 @@
 /**
- * The Tasks extension of MCP 2026-07-28 (`io.modelcontextprotocol/tasks`, SEP-2663) over jobs: a client that declares
- * it gets a task instead of waiting, and its host polls, shows and cancels it without a model in between.
+ * The Tasks extension of MCP 2026-07-28 (`io.modelcontextprotocol/tasks`, SEP-2663) over jobs. A client that declares
+ * the extension gets a task instead of waiting. Its host polls, shows and cancels the task without the model.
  */
 import { ProtocolError, ProtocolErrorCode, type Server } from '@modelcontextprotocol/server'
 import { z } from 'zod'
@@ -8,13 +8,13 @@ import type { Caller } from '../auth/caller.ts'
 import { requireScope } from '../auth/scopes.ts'
 import { toAppError } from '../errors.ts'
 import { hasEnded, type Job, type Jobs } from '../jobs/job.ts'
-import { type AnswerParts, imageAnswer, pictureResult, stateInWords } from '../tools/image/answer.ts'
+import { type AnswerParts, imageAnswer, pictureResult, stateInWords } from '../tools/image/image-answer.ts'
 import type { ToolResult } from '../tools/tool.ts'
-import { METHOD_SCOPES } from './scopes.ts'
+import { METHOD_SCOPES } from './method-scopes.ts'
 
 export const TASKS_EXTENSION = 'io.modelcontextprotocol/tasks'
 
-/** How long a task-capable client's call waits before it becomes a task, in milliseconds. */
+/** How long a call waits before it becomes a task, in milliseconds. */
 export const TASK_WAIT_MS = 1000
 
 const POLL_INTERVAL_MS = 1000
@@ -31,7 +31,7 @@ export function declaresTasks(capabilities: unknown): boolean {
 }
 const declaration = z.looseObject({ extensions: z.looseObject({ [TASKS_EXTENSION]: z.looseObject({}) }) })
 
-/** The answer of a call that did not finish, as the creation of a task; undefined for any other answer. */
+/** Turns the answer of an unfinished call into a new task; undefined for any other answer. */
 export async function asTask(result: ToolResult<Record<string, unknown>>, caller: Caller, parts: TaskParts) {
   const { success, data } = unfinished.safeParse(result.structured)
   if (!success) return undefined
@@ -66,7 +66,7 @@ export function serveTasks(server: Server, caller: Caller, parts: TaskParts): vo
   })
 }
 
-/** What creation and `tasks/get` have in common. */
+/** The fields that a new task and `tasks/get` share. */
 function taskOf(job: Job, { ttlSeconds }: Pick<TaskParts, 'ttlSeconds'>) {
   const status = {
     queued: 'working',
@@ -80,7 +80,7 @@ function taskOf(job: Job, { ttlSeconds }: Pick<TaskParts, 'ttlSeconds'>) {
   return {
     taskId: job.id,
     status: status[job.state],
-    ...(message === undefined ? {} : { statusMessage: message }),
+    statusMessage: message,
     createdAt: new Date(job.createdAt).toISOString(),
     lastUpdatedAt: new Date(job.endedAt ?? Date.now()).toISOString(),
     ttlMs: job.deadlineAt - job.createdAt + ttlSeconds * 1000,

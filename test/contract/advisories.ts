@@ -17,8 +17,7 @@ import {
   TOKENS,
 } from '../support/guarded-server.ts'
 import type { Engine } from '../support/process.ts'
-
-const TINY = { prompt: 'a lighthouse', width: 64, height: 64, num_inference_steps: 2 }
+import { TINY } from '../support/requests.ts'
 
 /** The suite for one engine. */
 export function advisoriesContract(engine: Engine): void {

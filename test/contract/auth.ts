@@ -19,9 +19,8 @@ import {
   TOKENS,
 } from '../support/guarded-server.ts'
 import { type Engine, startServer } from '../support/process.ts'
+import { ERROR_META, SCOPED_METHODS, TINY } from '../support/requests.ts'
 
-const ERROR_META = 'io.github.diffusers-mcp/error'
-const TINY = { prompt: 'a lighthouse', width: 64, height: 64, num_inference_steps: 2 }
 const SLOW = { ...TINY, model: 'slow', num_inference_steps: 200 }
 
 /** What everybody may see. */
@@ -232,13 +231,7 @@ export function authContract(engine: Engine): void {
       }
     })
 
-    test.each([
-      ['resources/list', {}, 'image:read'],
-      ['resources/read', { uri: 'image://nothing' }, 'image:read'],
-      ['tasks/get', { taskId: 'nothing' }, 'image:read'],
-      ['tasks/update', { taskId: 'nothing' }, 'image:read'],
-      ['tasks/cancel', { taskId: 'nothing' }, 'image:generate'],
-    ])('%s %j needs %s', async (method, params, needed) => {
+    test.each(SCOPED_METHODS)('%s %j needs %s', async (method, params, needed) => {
       for (const [scope, token] of Object.entries(HOLDERS)) {
         const { status } = await rpc(server.url, { token, method, params })
         expect([scope, status === 403]).toEqual([scope, scope !== needed])

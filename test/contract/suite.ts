@@ -12,19 +12,11 @@ import {
 } from '../support/clients.ts'
 import { eventually } from '../support/eventually.ts'
 import { type Engine, type Running, startServer, startSimulatedRuntime } from '../support/process.ts'
+import { ERROR_META, statsOf, TINY } from '../support/requests.ts'
 import { tasksContract } from './tasks.ts'
 
-const ERROR_META = 'io.github.diffusers-mcp/error'
 const DEADLINE_META = 'io.github.diffusers-mcp/deadlineMs'
 const olderHttp = ['old SDK, 2025-11-25', 'current SDK, older era']
-const TINY = { prompt: 'a lighthouse', width: 64, height: 64, num_inference_steps: 4 }
-
-interface Stats {
-  started: number
-  running: number
-  aborted: number
-  steps: number
-}
 
 /** The suite for one engine: three clients over HTTP, two over stdio, REST, bad input, and the end of a process. */
 export function contract(engine: Engine): void {
@@ -56,7 +48,7 @@ export function contract(engine: Engine): void {
     await Promise.all([quickRuntime?.stop(), slowRuntime?.stop()])
   })
 
-  const slowStats = async () => (await (await fetch(`${slowRuntime.url}/stats`)).json()) as Stats
+  const slowStats = () => statsOf(slowRuntime)
   const slowIsIdle = () => eventually(async () => expect((await slowStats()).running).toBe(0))
   const post = (path: string, body: unknown, headers: Record<string, string> = {}) =>
     fetch(server.url + path, {

@@ -1,10 +1,10 @@
 /** The Tasks extension as its own client package uses it, beside calls written by hand. */
-
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import { createTaskSessionFromClient, resultFromTaskOutcome } from '@modelcontextprotocol/ext-tasks/client'
 import { CreateTaskResultV2Schema, GetTaskResultV2Schema } from '@modelcontextprotocol/ext-tasks/core/v2'
 import { describe, expect, test } from 'vitest'
 import { eventually } from '../support/eventually.ts'
+import { readRpc, TINY } from '../support/requests.ts'
 
 const TASKS = 'io.modelcontextprotocol/tasks'
 const FRAMING = {
@@ -12,7 +12,7 @@ const FRAMING = {
   clientInfo: { name: 'tasks-test', version: '1' },
   clientCapabilities: { extensions: { [TASKS]: {} } },
 }
-const SLOW = { prompt: 'a lighthouse', width: 64, height: 64, num_inference_steps: 25, model: 'slow' }
+const SLOW = { ...TINY, num_inference_steps: 25, model: 'slow' }
 
 type Rpc = { id?: unknown; method?: string; params?: Record<string, unknown> }
 
@@ -47,15 +47,7 @@ export function tasksContract(urlOf: () => string): void {
         },
       }),
     })
-    const text = await response.text()
-    const data = text.startsWith('{')
-      ? text
-      : text
-          .split('\n')
-          .filter((line) => line.startsWith('data: '))
-          .at(-1)
-          ?.slice(6)
-    return JSON.parse(data ?? '{}')
+    return await readRpc(response)
   }
   const create = async (args: object) => {
     const { result } = await dispatch({

@@ -18,18 +18,12 @@ import {
   startServer,
   startSimulatedRuntime,
 } from '../support/process.ts'
+import { ERROR_META, statsOf, TINY } from '../support/requests.ts'
 import { SOCKET_CLIENTS, type SocketClient } from '../support/websocket-clients.ts'
 
-const TINY = { prompt: 'a lighthouse', width: 64, height: 64, num_inference_steps: 4 }
 const LONG = { ...TINY, model: 'slow', num_inference_steps: 200 }
 
 const wsUrl = ({ url }: { url: string }) => `${url.replace('http', 'ws')}/ws`
-
-interface Stats {
-  started: number
-  running: number
-  aborted: number
-}
 
 /** The status that an upgrade with these headers is answered with; 101 is closed again. */
 function upgradeStatus(url: string, headers: Record<string, string> = {}, protocols: string[] = []) {
@@ -78,7 +72,7 @@ export function websocketContract(engine: Engine): void {
   describe('without authentication', () => {
     let runtime: Running
     let server: Running
-    const stats = async () => (await (await fetch(`${runtime.url}/stats`)).json()) as Stats
+    const stats = () => statsOf(runtime)
 
     beforeAll(async () => {
       runtime = await startSimulatedRuntime({ msPerStep: 50 })
@@ -358,7 +352,7 @@ export function websocketContract(engine: Engine): void {
       const call = (name: string, args: object) => ({ name, arguments: args })
       expect(await reader.request('tools/call', call('generate_image', TINY))).toMatchObject({
         isError: true,
-        _meta: { 'io.github.diffusers-mcp/error': { code: 'forbidden' } },
+        _meta: { [ERROR_META]: { code: 'forbidden' } },
       })
       const alice = await open(TOKENS.alice)
       const { structuredContent } = await alice.request('tools/call', call('generate_image', TINY))
@@ -426,7 +420,7 @@ export function websocketContract(engine: Engine): void {
     const CLIENTS = 50
     test('under fifty clients: all come back, and every picture is finished once', async () => {
       const runtime = await startSimulatedRuntime({ msPerStep: 400 })
-      const stats = async () => (await (await fetch(`${runtime.url}/stats`)).json()) as Stats
+      const stats = () => statsOf(runtime)
       const env = {
         LOG_LEVEL: 'info',
         RATE_LIMIT_PER_MINUTE: '0',

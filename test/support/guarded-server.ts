@@ -5,6 +5,7 @@ import { loadConfig } from '../../src/config/config.ts'
 import { createParts } from '../../src/parts.ts'
 import { type Issuer, startIssuer } from '../fakes/issuer.ts'
 import { type Engine, type Running, startServer } from './process.ts'
+import { readRpc } from './requests.ts'
 
 export const PUBLIC_URL = 'https://mcp.example.com/images'
 export const ALLOWED_ORIGIN = 'https://app.example.com'
@@ -161,7 +162,7 @@ export async function rpc(
     headers: {
       'content-type': 'application/json',
       accept: 'application/json, text/event-stream',
-      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      ...(token !== undefined && { authorization: `Bearer ${token}` }),
       ...(_meta && {
         'mcp-protocol-version': '2026-07-28',
         'mcp-method': method,
@@ -170,12 +171,5 @@ export async function rpc(
     },
     body: JSON.stringify({ jsonrpc: '2.0', id, method, params: { ...params, ...(_meta && { _meta }) } }),
   })
-  const text = await response.text()
-  const data = text.startsWith('{')
-    ? text
-    : text
-        .split('\n')
-        .findLast((line) => line.startsWith('data: '))
-        ?.slice(6)
-  return { status: response.status, headers: response.headers, ...JSON.parse(data ?? '{}') }
+  return { status: response.status, headers: response.headers, ...(await readRpc(response)) }
 }

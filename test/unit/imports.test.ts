@@ -21,8 +21,8 @@ const FORBIDDEN = [
   ['src/images/s3/client.ts', '../../runtimes/runtime.ts'],
   ['src/runtimes/kserve.ts', '../images/image.ts'],
   ['src/jobs/memory/jobs.ts', '../../tools/tool.ts'],
-  ['src/tools/image/generate.ts', '../../transports/rest.ts'],
-  ['src/transports/rest.ts', '../app.ts'],
+  ['src/tools/image/generate.ts', '../../transports/rest/rest.ts'],
+  ['src/transports/rest/rest.ts', '../../app.ts'],
 ] as const
 const ALLOWED = [
   ['src/jobs/run.ts', '../images/image.ts'],

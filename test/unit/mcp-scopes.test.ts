@@ -7,6 +7,7 @@ import type { Scope } from '../../src/auth/scopes.ts'
 import { loadConfig } from '../../src/config/config.ts'
 import { createParts, type Parts } from '../../src/parts.ts'
 import { createMcpServerFactory } from '../../src/transports/mcp.ts'
+import { ERROR_META, SCOPED_METHODS } from '../support/requests.ts'
 
 let parts: Parts
 beforeAll(async () => {
@@ -36,17 +37,11 @@ describe('a caller without the scope', () => {
     expect(result).toMatchObject({
       isError: true,
       content: [{ text: expect.stringMatching(`^forbidden: .*"${scope}"`) }],
-      _meta: { 'io.github.diffusers-mcp/error': { code: 'forbidden' } },
+      _meta: { [ERROR_META]: { code: 'forbidden' } },
     })
   })
 
-  test.each([
-    ['resources/list', {}, 'image:read'],
-    ['resources/read', { uri: 'image://nothing' }, 'image:read'],
-    ['tasks/get', { taskId: 'nothing' }, 'image:read'],
-    ['tasks/update', { taskId: 'nothing' }, 'image:read'],
-    ['tasks/cancel', { taskId: 'nothing' }, 'image:generate'],
-  ] as const)('%s %j is refused, and with it is not', async (method, params, scope) => {
+  test.each(SCOPED_METHODS)('%s %j is refused, and with it is not', async (method, params, scope) => {
     const send = async (...scopes: Scope[]) => {
       const client = await connect(...scopes)
       const answer = client.request({ method, params } as never, z.unknown() as never)

@@ -2,10 +2,10 @@ import { z } from 'zod'
 import type { Links } from '../../images/links.ts'
 import type { Jobs } from '../../jobs/job.ts'
 import { defineTool } from '../tool.ts'
-import { describeJob, imageAnswer } from './answer.ts'
 import { jobHandle } from './get-job.ts'
+import { describeJob, imageAnswer } from './image-answer.ts'
 
-/** `cancel_image_job`: ends a job for everybody who waits for it, in the runtime too. */
+/** `cancel_image_job`: ends a job for all its waiters, and in the runtime. */
 export function cancelImageJob({ jobs, links }: { readonly jobs: Jobs; readonly links: Links }) {
   return defineTool({
     name: 'cancel_image_job',

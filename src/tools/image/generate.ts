@@ -1,10 +1,11 @@
-import { hasEnded, type Jobs } from '../../jobs/job.ts'
+import { generate } from '../../jobs/generate.ts'
+import type { Jobs } from '../../jobs/job.ts'
 import { imageRequest } from '../../runtimes/request.ts'
 import type { Target } from '../../runtimes/targets.ts'
 import { defineTool } from '../tool.ts'
-import { type AnswerParts, awaitJob, handleResult, imageAnswer, pictureResult } from './answer.ts'
+import { type AnswerParts, imageAnswer, jobResult, progressReporter } from './image-answer.ts'
 
-/** `generate_image`: a picture, or within the wait budget (milliseconds) a handle to it. */
+/** `generate_image`: a picture, or a handle when the wait budget (milliseconds) is used up. */
 export function generateImage(
   parts: AnswerParts & {
     readonly targets: readonly Target[]
@@ -27,24 +28,16 @@ export function generateImage(
     output: imageAnswer,
     slow: true,
     async run(request, { caller, signal, requestId, deadlineMs, idempotencyKey, waitMs, onProgress }) {
-      const waiter = await parts.jobs.submit(request, caller, {
-        requestId,
-        ...(deadlineMs === undefined ? {} : { deadlineMs }),
-        ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+      const job = await generate({
+        jobs: parts.jobs,
+        request,
+        caller,
+        submission: { requestId, deadlineMs, idempotencyKey },
+        budgetMs: waitMs ?? parts.waitBudgetMs,
+        signal,
+        onChange: progressReporter(onProgress),
       })
-      try {
-        const job = await awaitJob({
-          watch: waiter.watch,
-          budgetMs: waitMs ?? parts.waitBudgetMs,
-          signal,
-          onProgress,
-        })
-        if (hasEnded(job)) return await pictureResult(job, parts)
-        await waiter.detach()
-        return handleResult(job, parts)
-      } finally {
-        await waiter.leave()
-      }
+      return await jobResult(job, parts)
     },
   })
 }

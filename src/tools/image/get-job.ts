@@ -1,14 +1,15 @@
 import { z } from 'zod'
-import { hasEnded, type Jobs } from '../../jobs/job.ts'
+import { followJob } from '../../jobs/follow.ts'
+import type { Jobs } from '../../jobs/job.ts'
 import { defineTool } from '../tool.ts'
-import { type AnswerParts, awaitJob, handleResult, imageAnswer, pictureResult } from './answer.ts'
+import { type AnswerParts, imageAnswer, jobResult, progressReporter } from './image-answer.ts'
 
 /** The argument of the tools that take a handle. */
 export const jobHandle = {
   job_id: z.string().min(1).max(100).describe('The job_id that generate_image returned.'),
 }
 
-/** `get_image_job`: waits for a handle's picture within the wait budget (milliseconds). Closing it cancels nothing. */
+/** `get_image_job`: waits for a job's picture within the wait budget (milliseconds). Leaving does not cancel the job. */
 export function getImageJob(parts: AnswerParts & { readonly jobs: Jobs; readonly waitBudgetMs: number }) {
   return defineTool({
     name: 'get_image_job',
@@ -26,19 +27,19 @@ export function getImageJob(parts: AnswerParts & { readonly jobs: Jobs; readonly
         .max(3600)
         .optional()
         .describe(
-          'How long to wait at most, in seconds; 0 answers at once. Absent or longer: as long as the server allows one call.',
+          'The longest wait, in seconds; 0 answers at once. The default, and the maximum, is what the server allows one call.',
         ),
     }),
     output: imageAnswer,
     slow: true,
     async run({ job_id, wait_seconds }, { caller, signal, onProgress }) {
-      const job = await awaitJob({
+      const job = await followJob({
         watch: (over) => parts.jobs.watch(job_id, caller, over),
         budgetMs: Math.min(parts.waitBudgetMs, (wait_seconds ?? Number.POSITIVE_INFINITY) * 1000),
         signal,
-        onProgress,
+        onChange: progressReporter(onProgress),
       })
-      return hasEnded(job) ? await pictureResult(job, parts) : handleResult(job, parts)
+      return await jobResult(job, parts)
     },
   })
 }

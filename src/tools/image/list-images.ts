@@ -11,7 +11,7 @@ export const listing = z.strictObject({
   after: z.string().min(1).max(200).optional().describe('The `next` of an earlier page.'),
 })
 
-/** A picture as it is told to its owner. */
+/** A picture in the answer to its owner. */
 export const listedImage = z.object({
   image_id: z.string(),
   job_id: z.string(),
@@ -31,10 +31,10 @@ export const listedImage = z.object({
   url: z.string().optional(),
 })
 
-/** A page of them. */
+/** A page of pictures. */
 export const listedPage = z.object({ images: z.array(listedImage), next: z.string().optional() })
 
-/** A stored picture as it is told to its owner. */
+/** A stored picture as its owner sees it. */
 export function describeImage(
   record: ImageRecord,
   link: (image: { id: string; expiresAt: string }) => string | undefined,
@@ -44,14 +44,14 @@ export function describeImage(
   return {
     image_id: id,
     ...rest,
-    ...(num_inference_steps === undefined ? {} : { steps: num_inference_steps }),
-    ...(url === undefined ? {} : { url }),
+    steps: num_inference_steps,
+    url,
   }
 }
 
 /**
  * One page of the caller's pictures, newest first.
- * @throws AppError `forbidden` without authentication: everybody would see everybody's pictures.
+ * @throws AppError `forbidden` without authentication, because callers would see each other's pictures.
  */
 export async function pageOfImages(options: {
   readonly images: ImageStore
@@ -65,12 +65,8 @@ export async function pageOfImages(options: {
       'forbidden',
       'Listing is off without authentication, because callers could not be told apart. Set MCP_AUTH_TOKEN and send it as a bearer token.',
     )
-  const { limit, after } = page
-  const { records, next } = await images.list(caller.id, { limit, ...(after === undefined ? {} : { after }) })
-  return {
-    images: records.map((record) => describeImage(record, link)),
-    ...(next === undefined ? {} : { next }),
-  }
+  const { records, next } = await images.list(caller.id, page)
+  return { images: records.map((record) => describeImage(record, link)), next }
 }
 
 /** `list_images`: the caller's own pictures. */

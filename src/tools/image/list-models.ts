@@ -14,7 +14,7 @@ const model = z.object({
   defaults: z.record(z.string(), z.unknown()),
 })
 
-/** `list_image_models`: what `model` may be, and how busy each is. */
+/** `list_image_models`: the models and how busy they are. */
 export function listImageModels({
   targets,
   jobs,
@@ -36,7 +36,7 @@ export function listImageModels({
         name: target.name,
         default: index === 0,
         kind: target.kind,
-        ...(target.runtime.description ? { description: target.runtime.description } : {}),
+        description: target.runtime.description || undefined,
         queued: queues.get(target.name)?.queued ?? 0,
         running: queues.get(target.name)?.running ?? 0,
         concurrency: target.concurrency,

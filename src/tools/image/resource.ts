@@ -1,6 +1,5 @@
 /** Pictures as MCP resources: `image://{id}`. */
-import type { Caller } from '../../auth/caller.ts'
-import { isAnonymous } from '../../auth/caller.ts'
+import { type Caller, isAnonymous } from '../../auth/caller.ts'
 import type { ImageStore } from '../../images/image.ts'
 
 const SCHEME = 'image://'
@@ -14,7 +13,7 @@ export const imageTemplate = {
   mimeType: 'image/png',
 }
 
-/** The caller's newest pictures as resources; none without authentication, where callers cannot be told apart. */
+/** The caller's newest pictures as resources. Anonymous callers get none, because they would see each other's. */
 export async function listImageResources({ images, caller }: { images: ImageStore; caller: Caller }) {
   if (isAnonymous(caller)) return []
   const { records } = await images.list(caller.id, { limit: 100 })

@@ -1,4 +1,4 @@
-/** Where a Trino tool's statement goes, directly to a cluster or through XDP, and within which bounds. */
+/** Sends a Trino tool's statement to a cluster or through XDP, within the limits. */
 import { z } from 'zod'
 import { assertReadOnly } from '../../datasources/trino-read-only.ts'
 import type { QueryEngine, QueryLimits, QueryResult } from '../../datasources/trino-result.ts'
@@ -12,18 +12,18 @@ export interface TrinoAccessOptions {
   readonly cluster: QueryEngine | undefined
   readonly xdp: Pick<Xdp, 'trino'> | undefined
   readonly limits: QueryLimits
-  /** How long a call may take, in milliseconds, its check included. */
+  /** The timeout of a call with its check, in milliseconds. */
   readonly timeoutMs: number
-  /** Runs whatever Trino's own access control allows. */
+  /** True: runs everything that Trino's access control allows. */
   readonly allowWrites: boolean
   readonly log: Logger
 }
 
 export interface Asked {
-  readonly dataplane?: string | undefined
-  readonly catalog?: string | undefined
-  readonly schema?: string | undefined
-  readonly maxRows?: number | undefined
+  readonly dataplane?: string
+  readonly catalog?: string
+  readonly schema?: string
+  readonly maxRows?: number
 }
 
 export interface TrinoAccess {
@@ -31,7 +31,7 @@ export interface TrinoAccess {
   readonly allowWrites: boolean
   /** Runs a statement of this server's own. @throws AppError */
   run(sql: string, asked: Asked, context: ToolContext): Promise<QueryResult>
-  /** Runs a caller's statement: one that only reads, unless writes are allowed. @throws AppError */
+  /** Runs a caller's statement, which must be read-only unless writes are allowed. @throws AppError */
   runAsked(sql: string, asked: Asked, context: ToolContext): Promise<QueryResult>
 }
 
@@ -42,10 +42,10 @@ export const dataplaneArgument = {
     .min(1)
     .max(200)
     .optional()
-    .describe('The XDP data plane whose Trino to ask. Absent: the cluster that this server is connected to.'),
+    .describe('The XDP data plane whose Trino to use. Absent: the cluster that this server is connected to.'),
 }
 
-/** Trino by the ways that are configured. */
+/** Access to Trino by the configured ways. */
 export function createTrinoAccess(options: TrinoAccessOptions): TrinoAccess {
   const { cluster, xdp, limits, timeoutMs, allowWrites, log } = options
 
@@ -76,8 +76,8 @@ export function createTrinoAccess(options: TrinoAccessOptions): TrinoAccess {
     try {
       return await work((sql, less) =>
         engine.query(sql, {
-          ...(asked.catalog === undefined ? {} : { catalog: asked.catalog }),
-          ...(asked.schema === undefined ? {} : { schema: asked.schema }),
+          catalog: asked.catalog,
+          schema: asked.schema,
           limits: { ...limits, ...less },
           timeoutMs: Math.max(1, Math.round(until - performance.now())),
           signal,
@@ -99,7 +99,7 @@ export function createTrinoAccess(options: TrinoAccessOptions): TrinoAccess {
       within(asked, context, async (query) => {
         if (!allowWrites)
           await assertReadOnly(sql, async (check) => (await query(check, { maxRows: 1 })).rows)
-        return await query(sql, asked.maxRows === undefined ? {} : { maxRows: asked.maxRows })
+        return await query(sql, { maxRows: asked.maxRows ?? limits.maxRows })
       }),
   }
 }

@@ -1,8 +1,8 @@
 import { z } from 'zod'
 import { defineTool } from '../tool.ts'
 import { dataplaneArgument, type TrinoAccess } from './access.ts'
-import { cutAnswer, describeCut, tableText } from './answer.ts'
 import { nameArgument, quoteNames } from './identifier.ts'
+import { cutAnswer, describeCut, tableText } from './rows-answer.ts'
 
 /** `trino_describe_table`: the columns of a table or view. */
 export function describeTable(access: TrinoAccess) {
@@ -39,8 +39,8 @@ export function describeTable(access: TrinoAccess) {
       const columns = result.rows.map(([name, type, extra, comment]) => ({
         name: String(name),
         type: String(type),
-        ...(extra ? { extra: String(extra) } : {}),
-        ...(comment ? { comment: String(comment) } : {}),
+        extra: extra ? String(extra) : undefined,
+        comment: comment ? String(comment) : undefined,
       }))
       const structured = { columns, ...describeCut(result, access.limits) }
       return { structured, content: [tableText(result, access.limits)] }

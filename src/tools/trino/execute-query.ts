@@ -2,12 +2,12 @@ import { z } from 'zod'
 import { AppError } from '../../errors.ts'
 import { defineTool } from '../tool.ts'
 import { dataplaneArgument, type TrinoAccess } from './access.ts'
-import { cutAnswer, describeCut, tableText } from './answer.ts'
+import { cutAnswer, describeCut, tableText } from './rows-answer.ts'
 
-/** Longer statements serve no caller of this server; in characters. */
+/** The longest statement, in characters. */
 const QUERY_MAX = 20_000
 
-/** A name that goes into a header, and so is printable ASCII. */
+/** A name for a header, so it must be printable ASCII. */
 const sessionName = z
   .string()
   .regex(/^[\x21-\x7e]([\x20-\x7e]{0,198}[\x21-\x7e])?$/, 'must be 1-200 printable ASCII characters')
@@ -26,7 +26,7 @@ const queryAnswer = z.object({
   query_id: z.string().optional().describe("The query's id in Trino."),
 })
 
-/** `trino_execute_query`: one statement, which only reads unless this server was told otherwise. */
+/** `trino_execute_query`: one statement, read-only unless the server allows writes. */
 export function executeQuery(access: TrinoAccess) {
   const { limits, allowWrites } = access
   return defineTool({
@@ -80,22 +80,22 @@ export function executeQuery(access: TrinoAccess) {
         rows: rows.map((row) => [...row]),
         row_count: rows.length,
         ...describeCut(result, used),
-        ...(updateType === undefined ? {} : { update_type: updateType }),
-        ...(updateCount === undefined ? {} : { update_count: updateCount }),
-        ...(queryId === undefined ? {} : { query_id: queryId }),
+        update_type: updateType,
+        update_count: updateCount,
+        query_id: queryId,
       }
       return { structured, content: [tableText(result, used)] }
     },
   })
 }
 
-/** Lone surrogates would reach Trino as other characters, and control characters hide what a statement says. */
+/** Lone surrogates would reach Trino as other characters, and control characters can hide parts of a statement. */
 function isPlain(sql: string): boolean {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
   return sql.isWellFormed() && !/[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]/.test(sql)
 }
 
-/** Trino takes a statement without the semicolon that most people write at its end. */
+/** Trino rejects the semicolon that most people write at the end of a statement. */
 function withoutSemicolon(sql: string): string {
   return sql.replace(/;\s*$/, '')
 }

@@ -1,7 +1,7 @@
-/** Names and texts as Trino's SQL writes them: https://trino.io/docs/current/language/reserved.html#identifiers */
+/** Names in Trino's SQL: https://trino.io/docs/current/language/reserved.html#identifiers */
 import { z } from 'zod'
 
-/** A catalog, schema or table as a tool's argument: any name at all, because it is quoted. */
+/** A catalog, schema or table as a tool's argument. Any name is allowed, because it is quoted. */
 export const nameArgument = (what: string) =>
   z
     .string()
@@ -11,8 +11,8 @@ export const nameArgument = (what: string) =>
     .describe(what)
 
 /**
- * Names joined by dots, each quoted, so that nothing in them is anything but a name. In lower case, as Trino keeps all
- * names: of schemas and tables it makes that itself, over a catalog in capitals it fails with an internal error.
+ * Names joined by dots, each quoted, so that they cannot contain SQL. They are in lower case, as Trino keeps names: it
+ * converts schemas and tables itself, but fails with an internal error for a catalog in capitals.
  */
 export function quoteNames(...names: readonly string[]): string {
   return names.map((name) => `"${name.toLowerCase().replaceAll('"', '""')}"`).join('.')

@@ -1,9 +1,9 @@
 import { z } from 'zod'
 import { defineTool } from '../tool.ts'
 import { dataplaneArgument, type TrinoAccess } from './access.ts'
-import { cutAnswer, describeCut, tableText } from './answer.ts'
+import { cutAnswer, describeCut, tableText } from './rows-answer.ts'
 
-/** `trino_list_catalogs`: what Trino is connected to. */
+/** `trino_list_catalogs`: the systems that Trino is connected to. */
 export function listCatalogs(access: TrinoAccess) {
   return defineTool({
     name: 'trino_list_catalogs',

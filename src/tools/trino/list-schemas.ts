@@ -1,8 +1,8 @@
 import { z } from 'zod'
 import { defineTool } from '../tool.ts'
 import { dataplaneArgument, type TrinoAccess } from './access.ts'
-import { cutAnswer, describeCut, tableText } from './answer.ts'
 import { nameArgument, quoteNames } from './identifier.ts'
+import { cutAnswer, describeCut, tableText } from './rows-answer.ts'
 
 /** `trino_list_schemas`: the schemas of a catalog. */
 export function listSchemas(access: TrinoAccess) {

@@ -1,8 +1,8 @@
 import { z } from 'zod'
 import { defineTool } from '../tool.ts'
 import { dataplaneArgument, type TrinoAccess } from './access.ts'
-import { cutAnswer, describeCut, tableText } from './answer.ts'
 import { nameArgument, quoteNames } from './identifier.ts'
+import { cutAnswer, describeCut, tableText } from './rows-answer.ts'
 
 /** `trino_list_tables`: tables and views of a schema, or of all schemas of a catalog. */
 export function listTables(access: TrinoAccess) {

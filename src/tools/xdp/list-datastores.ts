@@ -18,7 +18,7 @@ export const datastoreListing = z.strictObject({
     .describe('A field and a direction.'),
 })
 
-/** What the tool and REST answer. */
+/** The answer of the tool and of REST. */
 export const datastoresAnswer = z.object({
   datastores: z.array(z.record(z.string(), z.unknown())).describe('As XDP describes them.'),
   pagination: z.object({
@@ -29,7 +29,7 @@ export const datastoresAnswer = z.object({
   }),
 })
 
-/** `xdp_list_datastores`: what XDP knows. */
+/** `xdp_list_datastores`: a page of the datastores in XDP. */
 export function listDatastores({ xdp, log }: { readonly xdp: Xdp; readonly log: Logger }) {
   return defineTool({
     name: 'xdp_list_datastores',

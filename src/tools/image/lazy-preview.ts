@@ -1,8 +1,8 @@
-/** Previews, by a library that is loaded with the first one: servers start without it, and faster. */
+/** Loads the preview library at the first preview, so that servers start faster. */
 import { AppError } from '../../errors.ts'
 import type { makePreview as MakePreview } from '../../images/preview.ts'
 
-/** As in images/preview.ts. @throws AppError also `internal` where sharp's native library is not installed. */
+/** Same as in images/preview.ts. @throws AppError also `internal` where sharp's native library is not installed. */
 export const makePreview: typeof MakePreview = async (png, options) => {
   const previews = await import('../../images/preview.ts').catch((cause) => {
     const advice = 'type `npm install --include=optional`, or use the whole picture.'

@@ -1,10 +1,10 @@
-/** Waiting for a job, for as long as one call may wait. */
+/** Waits for a job, as long as one call may. */
 import { hasEnded, type Job } from './job.ts'
 
 /**
  * Follows a job until it ends, the budget is used up, or the signal aborts; returns the last snapshot seen.
  * @param budgetMs milliseconds this call may wait.
- * @param onChange told of every snapshot, the first included.
+ * @param onChange called with every snapshot, the first included.
  */
 export async function followJob(options: {
   readonly watch: (signal: AbortSignal) => AsyncIterable<Job>

@@ -1,14 +1,14 @@
-/** Rows for a model: structured, and as a short readable table that says what was left out. */
+/** The answer of a query: structured rows, and a short table for reading that says what was left out. */
 import { z } from 'zod'
 import type { QueryLimits, QueryResult } from '../../datasources/trino-result.ts'
 import { plainText } from '../../errors.ts'
 import type { ContentBlock } from '../tool.ts'
 
-/** The table is for reading; the structured answer has all rows and whole values. */
+/** Limits of the table. The structured answer has all rows and whole values. */
 const TABLE_ROWS = 50
 const CELL_CHARACTERS = 60
 
-/** Of every answer that a limit may have cut. */
+/** Fields of every answer that a limit may have cut. */
 export const cutAnswer = {
   truncated: z.boolean().describe('True where there is more than this answer holds.'),
   limit: z
@@ -26,10 +26,10 @@ export const cutAnswer = {
 export function describeCut({ cut }: QueryResult, limits: QueryLimits) {
   if (cut === undefined) return { truncated: false }
   const value = cut === 'rows' ? limits.maxRows : cut === 'bytes' ? limits.maxBytes : undefined
-  return { truncated: true, limit: { kind: cut, ...(value === undefined ? {} : { value }) } }
+  return { truncated: true, limit: { kind: cut, value } }
 }
 
-/** A result as text: how many rows, why no more, and the first of them as a Markdown table. */
+/** A result as text: how many rows, why not more, and the first ones as a Markdown table. */
 export function tableText(result: QueryResult, limits: QueryLimits): ContentBlock {
   const { columns, rows, updateType, updateCount } = result
   if (updateType !== undefined) {

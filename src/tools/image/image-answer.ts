@@ -1,17 +1,16 @@
-/** The one flat shape in which a generation is answered, finished or not, and how a picture is shown to MCP hosts. */
+/** The answer to a generation, finished or not: one flat shape for all transports, and a result for MCP hosts. */
 import { z } from 'zod'
 import { AppError } from '../../errors.ts'
 import type { ImageStore } from '../../images/image.ts'
 import type { Links } from '../../images/links.ts'
 import { hasEnded, type Job } from '../../jobs/job.ts'
-import { followJob } from '../../jobs/wait.ts'
 import type { ToolContext, ToolProgress, ToolResult } from '../tool.ts'
-import { makePreview } from './preview.ts'
+import { makePreview } from './lazy-preview.ts'
 
 /** Longest side of a preview, in pixels. */
 const PREVIEW_MAX_SIDE = 1024
 
-/** Picture and handle alike: only `state` and the job's id are always there. */
+/** The answer for a picture as well as for a handle. Only `state` and `job_id` are always present. */
 export const imageAnswer = z.object({
   state: z.enum(['queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired']),
   job_id: z.string().describe('The handle: get_image_job and cancel_image_job take it.'),
@@ -27,7 +26,7 @@ export const imageAnswer = z.object({
     .int()
     .optional()
     .describe(
-      'When the picture should be there, in milliseconds from now; absent while too little is known.',
+      'Estimated time until the picture is ready, in milliseconds; absent while there is no estimate.',
     ),
   model: z.string().optional().describe('The model that made the picture.'),
   target: z.string().optional().describe("The target's name, as list_image_models gives it."),
@@ -43,14 +42,14 @@ export const imageAnswer = z.object({
 
 export type ImageAnswer = z.output<typeof imageAnswer>
 
-/** A job in the flat shape. `link` makes the picture's link of its id and expiry. */
+/** A job in the flat shape. @param link makes the picture's link from its id and expiry. */
 export function describeJob(
   job: Job,
   link: (image: { id: string; expiresAt: string }) => string | undefined,
 ): ImageAnswer {
   const { image, progress, request } = job
   const url = image && link({ id: image.id, expiresAt: image.expires_at })
-  return compact({
+  return {
     state: job.state,
     job_id: job.id,
     image_id: image?.id,
@@ -69,7 +68,7 @@ export function describeJob(
     url,
     expires_at: image?.expires_at,
     error: job.error,
-  })
+  }
 }
 
 function etaOf({ state, expectedAt }: Job): number | undefined {
@@ -77,12 +76,7 @@ function etaOf({ state, expectedAt }: Job): number | undefined {
   return Math.max(0, expectedAt - Date.now())
 }
 
-/** The object without its undefined members. */
-function compact<T extends object>(value: T): { [Key in keyof T]: Exclude<T[Key], undefined> } {
-  return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== undefined)) as never
-}
-
-/** What an unfinished job is doing, in words: its place in the queue, or its step. */
+/** The place in the queue or the step of an unfinished job, as text. */
 export function stateInWords(job: Job): string {
   const { state, position, progress } = job
   if (state !== 'queued') return progress ? `Step ${progress.step} of ${progress.steps}` : 'Started'
@@ -94,7 +88,7 @@ export function stateInWords(job: Job): string {
   ].join(', ')
 }
 
-/** Turns a job's snapshots into progress whose number only grows: 0 to 1 before the first step, then the steps. */
+/** Turns a job's snapshots into progress that only grows: from 0 to 1 before the first step, then the steps. */
 export function createProgress(): (job: Job) => ToolProgress | undefined {
   let told = 0
   let last = ''
@@ -103,56 +97,39 @@ export function createProgress(): (job: Job) => ToolProgress | undefined {
     if (hasEnded(job) || message === last) return undefined
     last = message
     const step = job.state === 'running' ? job.progress?.step : undefined
-    // Each report before the first step goes half of the way that is left to 1.
+    // Before the first step, each report covers half of the remaining way to 1.
     told = Math.max(told, step ?? (told + 1) / 2)
-    return { progress: told, message, ...(job.progress ? { total: job.progress.steps } : {}) }
+    return { progress: told, message, total: job.progress?.steps }
   }
 }
 
-/**
- * Waits for a job as one call may, telling its progress where that is asked for; returns its last snapshot.
- * @throws AppError of a job that ended without a picture; the signal's reason once it aborts.
- */
-export async function awaitJob(options: {
-  readonly watch: (signal: AbortSignal) => AsyncIterable<Job>
-  readonly budgetMs: number
-  readonly signal: AbortSignal
-  readonly onProgress: ToolContext['onProgress']
-}): Promise<Job> {
-  const { onProgress, ...follow } = options
+/** Reports a job's snapshots as progress; undefined where the caller asked for none. */
+export function progressReporter(onProgress: ToolContext['onProgress']): ((job: Job) => void) | undefined {
+  if (!onProgress) return undefined
   const progressOf = createProgress()
-  const job = await followJob({
-    ...follow,
-    onChange(now) {
-      const progress = onProgress && progressOf(now)
-      if (progress) onProgress(progress)
-    },
-  })
-  throwIfFailed(job)
-  return job
+  return (job) => {
+    const progress = progressOf(job)
+    if (progress) onProgress(progress)
+  }
 }
 
-/** Throws what a job without a picture has to say; returns quietly otherwise. @throws AppError */
+/** Throws the error of a job that ended without a picture. @throws AppError */
 export function throwIfFailed(job: Job): void {
   if (!job.error) return
   const { code, message, retry_after_seconds } = job.error
-  throw new AppError(
-    code,
-    message,
-    retry_after_seconds === undefined ? {} : { retryAfterSeconds: retry_after_seconds },
-  )
+  throw new AppError(code, message, { retryAfterSeconds: retry_after_seconds })
 }
 
 export interface AnswerParts {
   readonly images: ImageStore
   readonly links: Links
-  /** PNGs above this many bytes are shown as a preview. */
+  /** Larger PNGs, in bytes, are shown as a preview. */
   readonly inlineMaxBytes: number
 }
 
 /**
- * A finished job as an MCP result: the picture inline when it fits, else a WebP preview, and a link in both cases.
- * @throws AppError `not_found` when the picture is gone by now.
+ * A finished job as an MCP result: the picture if it is small enough, else a WebP preview, and a link in both cases.
+ * @throws AppError `not_found` when the picture has expired or was deleted.
  */
 export async function pictureResult(job: Job, parts: AnswerParts): Promise<ToolResult<ImageAnswer>> {
   const stored = await parts.images.get(job.imageId)
@@ -184,7 +161,7 @@ export async function pictureResult(job: Job, parts: AnswerParts): Promise<ToolR
   }
 }
 
-/** A preview, or nothing where not even the smallest one fits: the link is in the result in any case. */
+/** A preview; undefined where even the smallest one is too large. The result has a link in any case. */
 async function previewOf(png: Uint8Array, maxBytes: number) {
   try {
     return await makePreview(png, { maxSide: PREVIEW_MAX_SIDE, maxBytes })
@@ -205,7 +182,16 @@ function pictureText(answer: ImageAnswer, { inline, shown }: { inline: boolean; 
   return `Picture ${answer.image_id}: ${size}, seed ${answer.seed}${steps}, model ${answer.model}.${how}${where}`
 }
 
-/** A job that is not finished, as an MCP result that tells how to go on. */
+/**
+ * The MCP result of a call that waited for a job: the picture, or a handle while the job goes on.
+ * @throws AppError of a job that ended without a picture; `not_found` when the picture has expired or was deleted.
+ */
+export async function jobResult(job: Job, parts: AnswerParts): Promise<ToolResult<ImageAnswer>> {
+  throwIfFailed(job)
+  return hasEnded(job) ? await pictureResult(job, parts) : handleResult(job, parts)
+}
+
+/** An unfinished job as an MCP result that says what to call next. */
 export function handleResult(job: Job, parts: Pick<AnswerParts, 'links'>): ToolResult<ImageAnswer> {
   const text =
     `The picture is not ready yet. ${stateInWords(job)}. Call get_image_job with job_id "${job.id}" to wait for it; ` +

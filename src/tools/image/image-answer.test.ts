@@ -4,7 +4,7 @@ import { makeImage, makePng } from '../../../test/support/pictures.ts'
 import { createLinks } from '../../images/links.ts'
 import { createMemoryImages } from '../../images/memory.ts'
 import type { Job } from '../../jobs/job.ts'
-import { createProgress, describeJob, handleResult, imageAnswer, pictureResult } from './answer.ts'
+import { createProgress, describeJob, handleResult, imageAnswer, pictureResult } from './image-answer.ts'
 
 const JOB: Job = {
   id: 'job-1',

@@ -1,9 +1,10 @@
-/** `/ws` on Deno, whose server upgrades requests itself, and pings and drops dead peers itself. */
-import type { Connection, Opening, WebSockets } from './websocket.ts'
+/** `/ws` on Deno, whose server upgrades requests, pings peers and drops dead ones itself. */
+import type { Connection, Opening } from './session.ts'
+import type { WebSockets } from './websockets.ts'
 
 type Fetch = (request: Request, bindings: object) => Response | Promise<Response>
 
-/** A handler for Deno.serve: upgrades what `fetch`, the app with all its middleware, lets through. */
+/** A handler for Deno.serve that upgrades the requests that `fetch`, the app with all its middleware, accepts. */
 export function withWebSockets({
   fetch,
   webSockets,
@@ -25,14 +26,14 @@ export function withWebSockets({
     let upgraded: ReturnType<typeof Deno.upgradeWebSocket>
     try {
       upgraded = Deno.upgradeWebSocket(request, {
-        // Deno pings after half of it, and drops whoever has not answered at its end.
+        // Deno pings after half of this time, and drops peers that have not answered at its end.
         idleTimeout: Math.ceil((2 * webSockets.limits.pingMs) / 1000),
       })
     } catch {
       return new Response('This is no WebSocket handshake (RFC 6455).\n', { status: 400 })
     }
     const { socket, response } = upgraded
-    // Not by its option `protocol`: that finds no protocol in a list without blanks, which is how `ws` sends it.
+    // Deno's option `protocol` finds nothing in a list without blanks, such as `ws` sends.
     if (accepted.protocol) response.headers.set('Sec-WebSocket-Protocol', accepted.protocol)
     let connection: Connection | undefined
     socket.onopen = () => {

@@ -1,17 +1,18 @@
-/** `/ws` on Node: `ws` on the HTTP server's upgrades. Half the memory per connection of the helper that Hono has. */
+/** `/ws` on Node, with the package `ws`. It needs half the memory per connection that Hono's helper needs. */
 import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { type RawData, type WebSocket, WebSocketServer } from 'ws'
-import type { Connection, Opening, WebSockets } from './websocket.ts'
+import type { Connection, Opening } from './session.ts'
+import type { WebSockets } from './websockets.ts'
 
 type Fetch = (request: Request, bindings: object) => Response | Promise<Response>
 
-/** Options of the HTTP server: other upgrades (h2c, which some clients always offer) are answered as if not asked. */
+/** Options of the HTTP server, which ignores other upgrades, such as h2c, which some clients always offer. */
 export const UPGRADES = {
   shouldUpgradeCallback: (request: IncomingMessage) => request.headers.upgrade?.toLowerCase() === 'websocket',
 }
 
-/** Serves the upgrades that `fetch`, the app with all its middleware, lets through. */
+/** Upgrades the requests that `fetch`, the app with all its middleware, accepts. */
 export function attachWebSockets({
   server,
   fetch,
@@ -34,10 +35,10 @@ export function attachWebSockets({
   const engine = new WebSocketServer({
     noServer: true,
     clientTracking: false,
-    // Pictures do not shrink, and a compressor costs each connection a hundred times its memory.
+    // Pictures do not compress, and a compressor multiplies the memory of a connection by a hundred.
     perMessageDeflate: false,
     maxPayload: webSockets.limits.maxMessageBytes,
-    // What is offered was looked at by the route; a token is never echoed.
+    // The route has checked the offered protocols. A token among them is never echoed.
     handleProtocols: (offered) => (offered.has('mcp') ? 'mcp' : false),
   })
 
@@ -75,7 +76,7 @@ export function attachWebSockets({
   }
 }
 
-/** An answer over a connection that Node no longer writes answers to. */
+/** Writes the answer to a refused upgrade by hand, because Node does not. */
 async function refuse(socket: Duplex, response: Response): Promise<void> {
   const body = Buffer.from(await response.arrayBuffer())
   const headers = [...response.headers].map(([name, value]) => `${name}: ${value}\r\n`).join('')

@@ -1,0 +1,20 @@
+/** Carries who asks through the MCP SDK, whose servers know `AuthInfo` only. */
+import type { AuthInfo } from '@modelcontextprotocol/server'
+import { ANONYMOUS, type Caller } from '../auth/caller.ts'
+
+/** What a transport knows of a request or connection. */
+export interface Asking {
+  readonly caller: Caller
+  /** Absent on stdio, where nothing gave the request an id. */
+  readonly requestId?: string
+}
+
+/** Who asks, as the SDK hands it to the factory of servers. */
+export function authInfoOf(asking: Required<Asking>): AuthInfo {
+  return { token: '', clientId: asking.caller.id, scopes: [], extra: { ...asking } }
+}
+
+/** Who asks. Stdio has no authentication: the caller is the one who started the process. */
+export function askingOf(authInfo: AuthInfo | undefined): Asking {
+  return (authInfo?.extra as Asking | undefined) ?? { caller: ANONYMOUS }
+}

@@ -1,0 +1,331 @@
+/**
+ * One connection of `/ws`: its limits and timers, and its messages. A client that offers the subprotocol `mcp` speaks
+ * MCP of either era, and one that offers none speaks plain.ts, or JSON-RPC where it sends that.
+ */
+import { setTimeout } from 'node:timers'
+import {
+  isJSONRPCErrorResponse,
+  isJSONRPCRequest,
+  isJSONRPCResultResponse,
+  type JSONRPCMessage,
+  type McpRequestContext,
+  parseJSONRPCMessage,
+  type RequestId,
+  type Server,
+  type Transport,
+} from '@modelcontextprotocol/server'
+import { serveStdio } from '@modelcontextprotocol/server/stdio'
+import type { Authenticate } from '../../auth/authenticate.ts'
+import type { Caller } from '../../auth/caller.ts'
+import type { RateLimit } from '../../auth/rate-limit.ts'
+import { AppError, rpcError, toAppError } from '../../errors.ts'
+import type { Logger } from '../../telemetry/log.ts'
+import type { ToolCaller } from '../../tools/tool.ts'
+import { authInfoOf } from '../auth-info.ts'
+import { parseJson } from '../body.ts'
+import { answerPlain, greeting, type PlainConnection, plainError } from './plain.ts'
+
+/** How long a closing handshake may take, in milliseconds. */
+export const CLOSING_MS = 2000
+
+/** RFC 6455, section 7.4, and its registry. */
+const CLOSE = {
+  idle: [1001, 'No message for too long.'],
+  binary: [1003, 'Send text frames.'],
+  expired: [1008, 'The token has expired or was withdrawn.'],
+  tooBig: [1009, 'The message is too big.'],
+  restart: [1012, 'The server restarts; connect again.'],
+  slowReader: [1013, 'Answers are not read as fast as they are asked for.'],
+} as const
+type CloseReason = keyof typeof CLOSE
+
+/** The socket of an engine. */
+export interface Socket {
+  /** Bytes that the network has not taken yet. */
+  readonly bufferedAmount: number
+  send(text: string): void
+  close(code: number, reason: string): void
+  /** Closes without a handshake. Absent where the engine does this itself when a peer does not answer. */
+  terminate?(): void
+  /** Absent where the engine pings on its own. */
+  ping?(): void
+}
+
+/** Events of a socket, called by the adapter. */
+export interface Connection {
+  /** A message; undefined for a binary one. */
+  received(text: string | undefined): void
+  ponged(): void
+  /** The socket is gone. */
+  closed(): void
+}
+
+/** What is known about a connection before it opens. */
+export interface Opening {
+  readonly caller: Caller
+  readonly authorization: string | undefined
+  readonly address: string | undefined
+  readonly requestId: string
+  /** The subprotocol to answer with; absent: none was offered. */
+  readonly protocol: 'mcp' | undefined
+}
+
+export interface WebSocketLimits {
+  readonly pingMs: number
+  readonly idleMs: number
+  readonly maxMessageBytes: number
+  /** Calls in flight per connection. */
+  readonly maxCalls: number
+  /** Bytes that this process holds for a slow reader, per connection. */
+  readonly maxBufferedBytes: number
+}
+
+/** Parts that all connections share. */
+export interface SessionParts {
+  readonly serverFactory: (context: McpRequestContext) => Server
+  readonly toolCaller: ToolCaller
+  readonly authenticate: Authenticate
+  readonly rateLimit: RateLimit
+  readonly limits: WebSocketLimits
+  readonly log: Logger
+  /** Milliseconds since 1970. */
+  readonly now: () => number
+  isDraining(): boolean
+  /** Called when the connection is closed, to forget it. */
+  gone(session: Session, reason: string): void
+}
+
+/** One connection. It is a class, because thousands wait at once and share its methods, but could not share closures. */
+export class Session implements Connection, PlainConnection {
+  readonly #socket: Socket
+  readonly #opening: Opening
+  readonly #shared: SessionParts
+  /** Calls in flight: ids of JSON-RPC requests, and controllers of plain calls. */
+  #calls: Set<RequestId | AbortController> | undefined
+  /** The MCP server's transport. The first message creates it, because idle connections should cost nothing. */
+  #channel: Transport | undefined
+  #messageAt: number
+  #pingedAt: number
+  #awaitsPong = false
+  #state: 'open' | 'closing' | 'closed' = 'open'
+  #reason = 'the peer left'
+
+  constructor(socket: Socket, opening: Opening, shared: SessionParts) {
+    this.#socket = socket
+    this.#opening = opening
+    this.#shared = shared
+    this.#messageAt = this.#pingedAt = shared.now()
+    if (!opening.protocol) this.send(greeting())
+  }
+
+  get requestId(): string {
+    return this.#opening.requestId
+  }
+
+  get asking(): { caller: Caller; requestId: string } {
+    const { caller, requestId } = this.#opening
+    return { caller, requestId }
+  }
+
+  get toolCaller(): ToolCaller {
+    return this.#shared.toolCaller
+  }
+
+  received(text: string | undefined): void {
+    if (this.#state !== 'open') return
+    this.#messageAt = this.#shared.now()
+    if (text === undefined) {
+      this.close('binary')
+      return
+    }
+    if (Buffer.byteLength(text) > this.#shared.limits.maxMessageBytes) {
+      this.close('tooBig')
+      return
+    }
+    if (this.#isExpired()) {
+      this.close('expired')
+      return
+    }
+    let message: unknown
+    try {
+      message = parseJson(text)
+    } catch (error) {
+      this.#refuse(toAppError(error))
+      return
+    }
+    const isRpc =
+      this.#opening.protocol === 'mcp' || (message as { jsonrpc?: unknown } | null)?.jsonrpc !== undefined
+    if (isRpc) this.#rpc(message)
+    else answerPlain(message, this)
+  }
+
+  ponged(): void {
+    this.#awaitsPong = false
+  }
+
+  /** The peer is gone, so every call in flight loses its waiter. */
+  closed(): void {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
+    this.#detach()
+    this.#shared.gone(this, this.#reason)
+  }
+
+  close(reason: CloseReason): void {
+    if (this.#state !== 'open') return
+    this.#state = 'closing'
+    this.#reason = reason
+    this.#detach()
+    const [code, text] = CLOSE[reason]
+    this.#socket.close(code, text)
+    setTimeout(() => this.#terminate(), CLOSING_MS).unref()
+  }
+
+  drain(): void {
+    if (!this.#calls?.size) this.close('restart')
+  }
+
+  tick(at: number): void {
+    if (this.#state !== 'open') return
+    const { pingMs, idleMs } = this.#shared.limits
+    if (this.#isExpired()) {
+      this.close('expired')
+      return
+    }
+    if (!this.#calls?.size && at - this.#messageAt >= idleMs) {
+      this.close('idle')
+      return
+    }
+    if (at - this.#pingedAt < pingMs) return
+    this.#pingedAt = at
+    if (this.#awaitsPong) {
+      this.#reason = 'the peer answers no ping'
+      this.#terminate()
+      return
+    }
+    if (this.#socket.ping) {
+      this.#awaitsPong = true
+      this.#socket.ping()
+    }
+    void this.#authenticateAgain()
+  }
+
+  /** A withdrawn token must not keep a connection open. */
+  async #authenticateAgain(): Promise<void> {
+    try {
+      await this.#shared.authenticate(this.#opening.authorization)
+    } catch (error) {
+      if (toAppError(error).code === 'unauthenticated') this.close('expired')
+    }
+  }
+
+  #isExpired(): boolean {
+    const { expiresAt } = this.#opening.caller
+    return expiresAt !== undefined && expiresAt <= this.#shared.now()
+  }
+
+  #terminate(): void {
+    if (this.#state === 'closed') return
+    this.#socket.terminate?.()
+    this.closed()
+  }
+
+  #detach(): void {
+    for (const call of this.#calls ?? []) if (call instanceof AbortController) call.abort()
+    this.#calls?.clear()
+    this.#channel?.onclose?.()
+  }
+
+  /** @throws AppError `rate_limited`. */
+  charge(): void {
+    const { caller, address } = this.#opening
+    this.#shared.rateLimit.charge({ caller, address })
+  }
+
+  /** @throws AppError `rate_limited` when the connection has as many calls as it may, or does not read its answers. */
+  begin(call: RequestId | AbortController): void {
+    const { maxCalls, maxBufferedBytes } = this.#shared.limits
+    this.#calls ??= new Set()
+    if (this.#calls.has(call))
+      throw new AppError('invalid_request', 'The id is that of a request which is not answered yet.')
+    if (this.#calls.size >= maxCalls)
+      throw new AppError(
+        'rate_limited',
+        `A connection may have ${maxCalls} calls in flight (WS_MAX_CALLS); wait for an answer first.`,
+        { retryAfterSeconds: 1 },
+      )
+    if (this.#socket.bufferedAmount > maxBufferedBytes / 2)
+      throw new AppError('rate_limited', 'Read the answers that wait for you before you ask for more.', {
+        retryAfterSeconds: 1,
+      })
+    this.#calls.add(call)
+  }
+
+  end(call: RequestId | AbortController): void {
+    this.#calls?.delete(call)
+    if (this.#shared.isDraining()) this.drain()
+  }
+
+  #rpc(received: unknown): void {
+    let message: JSONRPCMessage
+    try {
+      message = parseJSONRPCMessage(received)
+    } catch {
+      this.#refuse(new AppError('invalid_request', 'This is not one JSON-RPC 2.0 message.'))
+      return
+    }
+    const cancelled = cancelledId(message)
+    try {
+      // A cancellation is always accepted, because it reduces the work.
+      if (cancelled === undefined) this.charge()
+      if (isJSONRPCRequest(message)) this.begin(message.id)
+    } catch (error) {
+      if (isJSONRPCRequest(message)) this.#refuse(toAppError(error), message.id)
+      return
+    }
+    this.#channel ??= this.#connect()
+    this.#channel.onmessage?.(message)
+    if (cancelled !== undefined) this.end(cancelled)
+  }
+
+  #connect(): Transport {
+    const channel: Transport = {
+      start: async () => {},
+      send: async (message) => {
+        this.send(message)
+        if (isJSONRPCResultResponse(message) || isJSONRPCErrorResponse(message))
+          if (message.id !== undefined) this.end(message.id)
+      },
+      close: async () => {},
+    }
+    // The SDK's stdio entry works with any transport of single messages, and detects the protocol era.
+    serveStdio((context) => this.#shared.serverFactory({ ...context, authInfo: authInfoOf(this.asking) }), {
+      transport: channel,
+      onerror: (error) => this.#shared.log.debug({ event: 'websocket', message: error.message }),
+    })
+    return channel
+  }
+
+  /** Answers a bad message with an error of the connection's protocol. */
+  #refuse(error: AppError, id?: RequestId): void {
+    const isPlain = this.#opening.protocol !== 'mcp' && id === undefined
+    this.send(isPlain ? plainError(error) : rpcError(error, id))
+  }
+
+  send(message: object): void {
+    if (this.#state !== 'open') return
+    const text = JSON.stringify(message)
+    const { bufferedAmount } = this.#socket
+    // A single answer is always sent, however large. Several may not pile up.
+    if (bufferedAmount > 0 && bufferedAmount + text.length > this.#shared.limits.maxBufferedBytes) {
+      this.close('slowReader')
+      return
+    }
+    this.#socket.send(text)
+  }
+}
+
+function cancelledId(message: JSONRPCMessage): RequestId | undefined {
+  if (!('method' in message) || message.method !== 'notifications/cancelled') return undefined
+  return (message.params as { requestId?: RequestId } | undefined)?.requestId
+}
