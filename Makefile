@@ -1,5 +1,5 @@
-# The verbs of the deployment guides. ENV=dev|staging|production, ARGS=--dry-run to only look,
-# HELM_ARGS="--set key=value --values file" for more values; docs/from-the-guides.md tells the rest.
+# The verbs of the deployment guides. ENV=dev|staging|production; ARGS=--dry-run only prints;
+# HELM_ARGS="--set key=value --values file" adds values. docs/from-the-guides.md describes the rest.
 VERBS = deploy-with-diffusers-dev deploy-with-diffusers-prod deploy-dev deploy-staging deploy-prod undeploy \
   test-connectivity test-integration check-services load-test logs manifests images push-images
 .PHONY: help $(VERBS)

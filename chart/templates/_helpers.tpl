@@ -10,19 +10,19 @@ app.kubernetes.io/part-of: diffusers-mcp
 {{- end }}
 {{- end }}
 
-{{/* Labels that select a component's pods: they never change. */}}
+{{/* Labels that select a component's pods. They never change. */}}
 {{- define "diffusers-mcp.selector" -}}
 app.kubernetes.io/name: diffusers-mcp
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{/* Labels of the runtime's pods in any release, with and without KServe; takes the runtime's name. */}}
+{{/* Label of the runtime's pods in every release, with and without KServe; takes the runtime's name. */}}
 {{- define "diffusers-mcp.runtimeLabel" -}}
 diffusers-mcp/runtime: {{ . }}
 {{- end }}
 
-{{/* Reference of an image: digest beats tag; takes a dict of image, where (its values key) and default (a tag). */}}
+{{/* Reference of an image; a digest takes precedence over a tag. Takes a dict of image, where (its values key) and default (a tag). */}}
 {{- define "diffusers-mcp.image" -}}
 {{- $tag := .image.tag | default .default -}}
 {{- if eq $tag "latest" -}}
@@ -43,7 +43,7 @@ diffusers-mcp/runtime: {{ . }}
 {{- include "diffusers-mcp.image" (dict "image" .Values.runtime.image "where" "runtime.image" "default" $default) -}}
 {{- end }}
 
-{{/* YAML under a dotted path, to paste; takes a dict of path and yaml. */}}
+{{/* YAML under a dotted path, for the user to paste; takes a dict of path and yaml. */}}
 {{- define "diffusers-mcp.nested" -}}
 {{- $indent := 0 -}}
 {{- range splitList "." .path -}}
@@ -53,22 +53,22 @@ diffusers-mcp/runtime: {{ . }}
 {{ .yaml | indent $indent }}
 {{- end }}
 
-{{/* "true" where more than one server may run at a time by design. */}}
+{{/* "true" if the values allow more than one server at a time. */}}
 {{- define "diffusers-mcp.many" -}}
 {{- if and .Values.server.enabled (or .Values.server.autoscaling.enabled (gt (int .Values.server.replicas) 1)) -}}true{{- end -}}
 {{- end }}
 
-{{/* "true" where the chart installs the runtime. */}}
+{{/* "true" if the chart installs the runtime. */}}
 {{- define "diffusers-mcp.ownRuntime" -}}
 {{- if has .Values.runtime.mode (list "kserve" "deployment") -}}true{{- end -}}
 {{- end }}
 
-{{/* "true" where an Ingress is made. */}}
+{{/* "true" if the chart makes an Ingress. */}}
 {{- define "diffusers-mcp.ingress" -}}
 {{- if and .Values.server.ingress.enabled (not .Values.openshift) -}}true{{- end -}}
 {{- end }}
 
-{{/* "true" where a Route is made. */}}
+{{/* "true" if the chart makes a Route. */}}
 {{- define "diffusers-mcp.route" -}}
 {{- if and .Values.openshift .Values.server.route.enabled .Values.server.publicUrl -}}true{{- end -}}
 {{- end }}
@@ -104,7 +104,7 @@ http://{{ .Values.runtime.name }}.{{ include "diffusers-mcp.runtimeNamespace" . 
 {{- mul (int .Values.runtime.replicas) (int .Values.runtime.slots) -}}
 {{- end }}
 
-{{/* Whole seconds from SIGTERM to the end: both drains and a margin of 10 s. */}}
+{{/* Whole seconds from SIGTERM to SIGKILL: both drain times and a margin of 10 s. */}}
 {{- define "diffusers-mcp.gracePeriod" -}}
 {{- add (div (add (int .Values.server.drainDelayMs) (int .Values.server.drainMs) 999) 1000) 10 -}}
 {{- end }}
@@ -117,7 +117,7 @@ http://{{ .Values.runtime.name }}.{{ include "diffusers-mcp.runtimeNamespace" . 
 {{- .Values.valkey.existingSecret | default (printf "%s-valkey" .Release.Name) -}}
 {{- end }}
 
-{{/* The server's own keys that it gets: without authentication none that would contradict AUTH=none. */}}
+{{/* The server's own keys; without authentication, no keys that would contradict AUTH=none. */}}
 {{- define "diffusers-mcp.serverSecretKeys" -}}
 {{- $keys := list -}}
 {{- range .Values.server.secretKeys -}}
@@ -147,7 +147,7 @@ http://{{ .Values.runtime.name }}.{{ include "diffusers-mcp.runtimeNamespace" . 
 {{- $secrets | toJson -}}
 {{- end }}
 
-{{/* Pod security that the "restricted" level accepts; takes a dict of root, uid and more (values laid over it). */}}
+{{/* Pod security that the "restricted" level accepts; takes a dict of root, uid and more (values that override it). */}}
 {{- define "diffusers-mcp.podSecurity" -}}
 {{- $context := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
 {{- if not .root.Values.openshift -}}
@@ -165,7 +165,7 @@ readOnlyRootFilesystem: true
 runAsNonRoot: true
 {{- end }}
 
-{{/* Apart from each other where that is possible; takes selector labels as YAML. */}}
+{{/* Pods on different nodes if possible; takes selector labels as YAML. */}}
 {{- define "diffusers-mcp.apart" -}}
 podAntiAffinity:
   preferredDuringSchedulingIgnoredDuringExecution:
@@ -176,7 +176,7 @@ podAntiAffinity:
           matchLabels: {{- . | nindent 12 }}
 {{- end }}
 
-{{/* Spread over zones and nodes where that is possible; takes selector labels as YAML. */}}
+{{/* Pods spread over zones and nodes if possible; takes selector labels as YAML. */}}
 {{- define "diffusers-mcp.spread" -}}
 {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
 - maxSkew: 1
@@ -206,7 +206,7 @@ podAntiAffinity:
     {{- end }}
 {{- end }}
 
-{{/* Everywhere but private, link-local and loopback networks: nobody's metadata service, no other pod. */}}
+{{/* All but private, link-local and loopback networks, so no metadata service and no other pod. */}}
 {{- define "diffusers-mcp.publicNetworks" -}}
 - ipBlock:
     cidr: 0.0.0.0/0
@@ -216,7 +216,7 @@ podAntiAffinity:
     except: ["::1/128", fc00::/7, fe80::/10]
 {{- end }}
 
-{{/* One egress rule to a service outside of the release; takes a dict of egress (values) and url. */}}
+{{/* One egress rule to a service outside the release; takes a dict of egress (values) and url. */}}
 {{- define "diffusers-mcp.egressTo" -}}
 {{- $url := urlParse (.url | default "") -}}
 {{- $port := int (.egress.port | default 0) -}}
@@ -251,7 +251,7 @@ podAntiAffinity:
         values: {{- toYaml $namespaces | nindent 10 }}
 {{- end }}
 
-{{/* How the engine runs one of the server's entries; takes a dict of root and entry. Deno gets what it needs by name: sockets, the environment, files, sharp's native library and the machine's name. */}}
+{{/* How the engine runs one of the server's entries; takes a dict of root and entry. Deno gets only the permissions it needs: sockets, the environment, files, sharp's native library and the host name. */}}
 {{- define "diffusers-mcp.command" -}}
 {{- if eq .root.Values.server.engine "deno" -}}
 ["deno", "run", "--quiet", "--cached-only", "--no-prompt", "--allow-net", "--allow-env", "--allow-read", "--allow-sys", "--allow-ffi", "src/{{ .entry }}"]

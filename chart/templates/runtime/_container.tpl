@@ -1,4 +1,4 @@
-{{/* What the runtime's container is, with KServe and without. */}}
+{{/* The runtime's container, with and without KServe. */}}
 {{- define "diffusers-mcp.runtimeContainer" -}}
 {{- $runtime := .Values.runtime -}}
 {{- $model := $runtime.model -}}
@@ -20,12 +20,12 @@ env:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 ports:
-  # The first one is what KServe's Service leads to.
+  # KServe's Service uses the first port.
   - { name: http, containerPort: 8080, protocol: TCP }
   - { name: metrics, containerPort: 8888, protocol: TCP }
 securityContext: {{- include "diffusers-mcp.containerSecurity" . | nindent 2 }}
 resources: {{- include "diffusers-mcp.runtimeResources" . | nindent 2 }}
-# It answers while it loads and while it draws; ready it is after a warm-up step. A load that hangs is started anew.
+# The container answers while it loads and draws; it is ready after a warm-up step. A load that hangs is restarted.
 startupProbe:
   httpGet: { path: /v2/health/ready, port: http }
   periodSeconds: 5
@@ -60,7 +60,7 @@ volumeMounts:
   {{- end }}
 {{- end }}
 
-{{/* The runtime's resources with its GPUs, which are requested as they are limited. */}}
+{{/* The runtime's resources with its GPUs; requests and limits of GPUs are equal. */}}
 {{- define "diffusers-mcp.runtimeResources" -}}
 {{- $resources := deepCopy .Values.runtime.resources -}}
 {{- if gt (int .Values.runtime.gpu.count) 0 -}}
@@ -100,7 +100,7 @@ volumeMounts:
 {{- end }}
 {{- end }}
 
-{{/* Labels that select the runtime's pods: KServe's where it makes them. */}}
+{{/* Labels that select the runtime's pods: KServe's labels if KServe makes the pods. */}}
 {{- define "diffusers-mcp.runtimeSelector" -}}
 {{- if eq .Values.runtime.mode "kserve" -}}
 serving.kserve.io/inferenceservice: {{ .Values.runtime.name }}
@@ -110,7 +110,7 @@ component: predictor
 {{- end -}}
 {{- end }}
 
-{{/* Where the runtime's pods may run, and as whom: fields of a pod, and of KServe's predictor. */}}
+{{/* Placement and identity of the runtime's pods: fields of a pod, and of KServe's predictor. */}}
 {{- define "diffusers-mcp.runtimePlacement" -}}
 {{- $runtime := .Values.runtime -}}
 serviceAccountName: {{ $runtime.name }}
@@ -142,7 +142,7 @@ affinity:
 topologySpreadConstraints: {{- include "diffusers-mcp.spread" (include "diffusers-mcp.runtimeSelector" .) | nindent 2 }}
 {{- end }}
 
-{{/* A GPU is not there twice: the old pod goes before the new one comes. */}}
+{{/* There is no second GPU for a new pod, so the old pod stops first. */}}
 {{- define "diffusers-mcp.runtimeStrategy" -}}
 type: RollingUpdate
 rollingUpdate:
