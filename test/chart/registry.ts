@@ -28,7 +28,7 @@ function run(command: string, args: readonly string[], cwd: string): void {
   if (status !== 0) throw new Error(`${command} ${args.join(' ')} failed${error ? `: ${error.message}` : ''}`)
 }
 
-/** Starts an empty registry. @throws Error when it does not answer within 20 s. */
+/** Starts an empty registry. @throws Error when it does not answer within 60 s. */
 export async function startRegistry(): Promise<{ address: string; stop(): void }> {
   const folder = mkdtempSync(join(tmpdir(), 'registry-'))
   const port = await freePort()
@@ -40,7 +40,7 @@ export async function startRegistry(): Promise<{ address: string; stop(): void }
     child.kill('SIGKILL')
     rmSync(folder, { recursive: true, force: true })
   }
-  for (const end = Date.now() + 20_000; Date.now() < end; ) {
+  for (const end = Date.now() + 60_000; Date.now() < end; ) {
     const answer = await fetch(`http://${address}/v2/`).catch(() => undefined)
     if (answer?.ok) return { address, stop }
     await new Promise((resolve) => setTimeout(resolve, 100))

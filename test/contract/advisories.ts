@@ -127,8 +127,8 @@ export function advisoriesContract(engine: Engine): void {
       expect(status).toBeGreaterThanOrEqual(400)
       expect(status).toBeLessThan(500)
     }
-    // Backtracking over 15,000 characters takes minutes; reading them takes milliseconds.
-    expect(performance.now() - started).toBeLessThan(10_000)
+    // Backtracking over 15,000 characters takes minutes; reading them takes milliseconds, on a slow machine seconds.
+    expect(performance.now() - started).toBeLessThan(60_000)
   })
 
   test('DNS rebinding (GHSA-w48q-cv73-mx4w): no route answers another Host, or another Origin, token or not', async () => {
@@ -236,7 +236,7 @@ export function advisoriesContract(engine: Engine): void {
       const answer = await fetch(`${server.url}/api/queue`, { headers: bearer(TOKENS.bob) })
       const { targets } = (await answer.json()) as { targets: { running: number; queued: number }[] }
       expect(targets[0]).toMatchObject({ running: 0, queued: 0 })
-    }, 20_000)
+    })
     expect(await rpc(server.url, { token: TOKENS.bob, method: 'tools/list' })).toMatchObject({ status: 200 })
   })
 

@@ -89,7 +89,7 @@ export function embeddedContract(engine: Engine): void {
     test('is ready', async () => {
       await eventually(async () => {
         expect(await readiness(server)).toMatchObject({ status: 200, model: { ok: true } })
-      }, 30_000)
+      })
     })
   })
 
@@ -129,7 +129,7 @@ export function embeddedContract(engine: Engine): void {
       await eventually(() => {
         const said = { name: 'runtime:icons', ok: false, message: expect.stringContaining('model/README.md') }
         expect(log).toContainEqual(expect.objectContaining(said))
-      }, 30_000)
+      })
     })
 
     test('is not loaded beside data tools before a picture is asked for', async () => {
@@ -140,7 +140,7 @@ export function embeddedContract(engine: Engine): void {
       expect(await refused.json()).toMatchObject({ code: 'runtime_unavailable' })
       await eventually(async () => {
         expect(await readiness(data)).toMatchObject({ status: 503, model: { ok: false } })
-      }, 30_000)
+      })
     })
 
     test('is not loaded over stdio before a picture is asked for', async () => {
@@ -195,7 +195,7 @@ export function embeddedContract(engine: Engine): void {
       const server = await startBare({})
       await eventually(() => {
         expect(server.log).toContainEqual(expect.objectContaining({ message: expect.stringMatching(advice) }))
-      }, 30_000)
+      })
       expect(await readiness(server)).toMatchObject({
         status: 503,
         model: { ok: false, message: expect.stringMatching(advice) },

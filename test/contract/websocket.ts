@@ -8,9 +8,10 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket as WsSocket } from 'ws'
 import { MCPWebSocketClient } from '../../src/client/client.ts'
+import { startHeldRuntime } from '../fakes/held-runtime.ts'
 import { eventually } from '../support/eventually.ts'
 import { ALLOWED_ORIGIN, type GuardedServer, startGuardedServer, TOKENS } from '../support/guarded-server.ts'
-import { openPlainSocket } from '../support/plain-socket.ts'
+import { openPlainSocket, type PlainSocket } from '../support/plain-socket.ts'
 import {
   commandFor,
   type Engine,
@@ -107,11 +108,12 @@ export function websocketContract(engine: Engine): void {
         const seen: (string | undefined)[] = []
         const made = await client.call(
           'generate_image',
-          { ...TINY, num_inference_steps: 10, model: 'slow' },
+          { ...TINY, num_inference_steps: 40, model: 'slow' },
           { onProgress: ({ message }) => seen.push(message) },
         )
         expect(made).toMatchObject({ state: 'succeeded', width: 64, height: 64 })
-        expect(seen).toContainEqual(expect.stringMatching(/^Step [1-9] of 10$/))
+        // Steps that come faster than they can be told are told by the last of them.
+        expect(seen).toContainEqual(expect.stringMatching(/^Step [123]?\d of 40$/))
       })
 
       test('cancels, down to the runtime', async () => {
@@ -120,7 +122,7 @@ export function websocketContract(engine: Engine): void {
         const call = client.call('generate_image', LONG, {
           signal: leave.signal,
           onProgress: ({ message }) => {
-            if (message === 'Step 2 of 200') leave.abort(new Error('no longer wanted'))
+            if (/^Step \d+ of 200$/.test(message ?? '')) leave.abort(new Error('no longer wanted'))
           },
         })
         await expect(call).rejects.toThrow()
@@ -136,7 +138,7 @@ export function websocketContract(engine: Engine): void {
       const seen = JSON.parse(stdout)
       expect(seen.tools).toContain('generate_image')
       expect(seen.made).toMatchObject({ state: 'succeeded' })
-      expect(seen.progress).toContain('Step 3 of 4')
+      expect(seen.progress).toContainEqual(expect.stringMatching(/^Step [123]?\d of 40$/))
       await eventually(async () => expect((await stats()).aborted).toBe(before.aborted + 1))
     })
 
@@ -254,12 +256,10 @@ export function websocketContract(engine: Engine): void {
         server.log
           .slice(opened)
           .some(({ event, reason }) => event === 'websocket closed' && reason === 'slowReader')
-      const until = Date.now() + 15_000
-      while (!closed() && Date.now() < until) {
+      await eventually(() => {
         for (let n = 0; n < 50; n += 1) socket.write(ask)
-        await new Promise((resolve) => setTimeout(resolve, 20))
-      }
-      expect(closed()).toBe(true)
+        expect(closed()).toBe(true)
+      })
       socket.destroy()
     })
 
@@ -307,7 +307,7 @@ export function websocketContract(engine: Engine): void {
         ).toMatchObject({ open: 0 }),
       )
       expect((await rss()) / warm).toBeLessThan(1.5)
-    }, 60_000)
+    })
   })
 
   describe('with authentication', () => {
@@ -364,13 +364,18 @@ export function websocketContract(engine: Engine): void {
     })
 
     test('closes with 1008 when the token expires', async () => {
-      const token = await server.issuer.token({
-        sub: 'carol',
-        claims: { exp: Math.floor(Date.now() / 1000) + 4 },
-      })
-      const plain = await openPlainSocket(wsUrl(server), { protocols: ['mcp', bearer(token)] })
+      // A token that expired before it was shown is refused: then with one that lasts longer.
+      const open = async (seconds: number): Promise<PlainSocket> => {
+        const exp = Math.floor(Date.now() / 1000) + seconds
+        const token = await server.issuer.token({ sub: 'carol', claims: { exp } })
+        return await openPlainSocket(wsUrl(server), { protocols: ['mcp', bearer(token)] }).catch((error) => {
+          if (Date.now() / 1000 < exp || seconds > 20) throw error
+          return open(2 * seconds)
+        })
+      }
+      const plain = await open(4)
       expect((await plain.closed).code).toBe(1008)
-    }, 60_000)
+    })
 
     test('MCPWebSocketClient says what is wrong with a token, and asks for another where it can', async () => {
       const wrong = new MCPWebSocketClient({ url: wsUrl(server), authToken: 'wrong-token-wrong-token' })
@@ -397,15 +402,15 @@ export function websocketContract(engine: Engine): void {
     afterAll(() => server?.stop())
 
     test('drops a peer that answers no ping', async () => {
+      const asked = performance.now()
       const socket = await rawUpgrade(server.url, { Authorization: `Bearer ${OLD}` })
-      const opened = performance.now()
       await new Promise<void>((resolve) => {
         socket.on('close', () => resolve())
         socket.on('error', () => resolve())
         socket.resume()
       })
       // Not before it had the time to answer one.
-      expect(performance.now() - opened).toBeGreaterThan(1000)
+      expect(performance.now() - asked).toBeGreaterThan(1000)
     })
 
     test('closes with 1008 when the token was withdrawn', async () => {
@@ -419,13 +424,13 @@ export function websocketContract(engine: Engine): void {
   describe('a server that restarts', () => {
     const CLIENTS = 50
     test('under fifty clients: all come back, and every picture is finished once', async () => {
-      const runtime = await startSimulatedRuntime({ msPerStep: 400 })
-      const stats = () => statsOf(runtime)
+      const runtime = await startHeldRuntime()
+      const { stats } = runtime
       const env = {
         LOG_LEVEL: 'info',
         RATE_LIMIT_PER_MINUTE: '0',
         RUNTIMES: JSON.stringify([
-          { name: 'slow', kind: 'kserve', url: runtime.url, concurrency: 2 * CLIENTS, queue: 10 * CLIENTS },
+          { name: 'held', kind: 'kserve', url: runtime.url, concurrency: 2 * CLIENTS, queue: 10 * CLIENTS },
         ]),
       }
       let server = await startServer(engine, env)
@@ -433,50 +438,48 @@ export function websocketContract(engine: Engine): void {
       const clients = Array.from(
         { length: CLIENTS },
         () =>
-          new MCPWebSocketClient({ url: wsUrl(server), reconnectInterval: 200, maxReconnectAttempts: 50 }),
+          // As often as it takes: the server comes back when it comes back.
+          new MCPWebSocketClient({ url: wsUrl(server), reconnectInterval: 200, maxReconnectAttempts: 1e6 }),
       )
       try {
         await Promise.all(clients.map((client) => client.connect()))
-        const calls = Promise.all(
-          clients.map((client) => client.executeTool('generate_image', { ...TINY, num_inference_steps: 10 })),
-        )
-        await eventually(async () => expect((await stats()).running).toBe(CLIENTS), 20_000)
+        const calls = Promise.all(clients.map((client) => client.executeTool('generate_image', TINY)))
+        await eventually(() => expect(stats.running).toBe(CLIENTS))
         server.child.kill('SIGKILL')
-        await eventually(async () => expect((await stats()).running).toBe(0))
-        expect((await stats()).aborted).toBe(CLIENTS)
+        await eventually(() => expect(stats).toMatchObject({ running: 0, aborted: CLIENTS }))
         server = await startServer(engine, { ...env, PORT: port })
+        await eventually(() => expect(stats.running).toBe(CLIENTS))
+        runtime.release()
         const pictures = await calls
         expect(new Set(pictures.map(({ data }) => data.image_id)).size).toBe(CLIENTS)
-        const { started, aborted } = await stats()
-        expect(started - aborted).toBe(CLIENTS)
+        expect(stats.started - stats.aborted).toBe(CLIENTS)
         expect(clients.filter(({ connected }) => connected)).toHaveLength(CLIENTS)
       } finally {
         await Promise.all(clients.map((client) => client.close()))
         await server.stop()
         await runtime.stop()
       }
-    }, 120_000)
+    })
 
     test('finishes what runs, then closes with 1012, and takes nobody new', async () => {
+      const runtime = await startHeldRuntime()
       const server = await startServer(engine, {
         LOG_LEVEL: 'info',
-        RUNTIMES: JSON.stringify([{ name: 'slow', kind: 'simulated', options: { msPerStep: 200 } }]),
+        RUNTIMES: JSON.stringify([{ name: 'held', kind: 'kserve', url: runtime.url }]),
       })
       const url = wsUrl(server)
       const busy = await openPlainSocket(url)
       const idle = await openPlainSocket(url)
-      const call = busy.request(
-        'tools/call',
-        { name: 'generate_image', arguments: { ...TINY, num_inference_steps: 10 } },
-        { onProgress: () => {} },
-      )
-      await busy.message(({ method }) => method === 'notifications/progress')
+      const call = busy.request('tools/call', { name: 'generate_image', arguments: TINY })
+      await eventually(() => expect(runtime.stats.running).toBe(1))
       const stopped = server.stop()
       expect((await idle.closed).code).toBe(1012)
       expect((await upgradeStatus(url)).status).toBe(503)
+      runtime.release()
       expect(await call).toMatchObject({ structuredContent: { state: 'succeeded' } })
       expect((await busy.closed).code).toBe(1012)
       expect(await stopped).toBe(0)
+      await runtime.stop()
     })
   })
 }

@@ -6,6 +6,9 @@ import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
 import { jobsContract } from '../backends/jobs.ts'
 import { findValkeyServer, startValkey, type ValkeyServer } from '../support/valkey.ts'
 
+/** Longer than this process stands still: no run is lost and begun again that way. */
+const LOCK_MS = 30_000
+
 describe.skipIf(findValkeyServer() === undefined)('on Valkey', () => {
   let valkey: ValkeyServer
   beforeAll(async () => {
@@ -19,7 +22,13 @@ describe.skipIf(findValkeyServer() === undefined)('on Valkey', () => {
 
   jobsContract('jobs in Valkey', async (parts) => {
     const url = fixedSecret(valkey.url)
-    const jobs = await createValkeyJobs({ ...parts, url, lockMs: 10_000, maxReruns: 3, prefix: randomUUID() })
+    const jobs = await createValkeyJobs({
+      ...parts,
+      url,
+      lockMs: LOCK_MS,
+      maxReruns: 3,
+      prefix: randomUUID(),
+    })
     return { jobs, close: () => jobs.close() }
   })
 })

@@ -1,13 +1,23 @@
 /** Several server processes on one Valkey: what a caller sees while they are killed, stopped, stalled and restarted. */
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { eventually } from '../support/eventually.ts'
-import { type Answer, call, generate, type Replicas, startReplicas } from '../support/replicas.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { type HeldRuntime, startHeldRuntime } from '../fakes/held-runtime.ts'
+import { eventually, within } from '../support/eventually.ts'
+import { type Running, startSimulatedRuntime } from '../support/process.ts'
+import {
+  type Answer,
+  call,
+  generate,
+  type Replicas,
+  startBalancer,
+  startLoad,
+  startReplicas,
+} from '../support/replicas.ts'
 import { findValkeyServer } from '../support/valkey.ts'
 
-const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 const LOCK_MS = 2000
 
-describe.skipIf(findValkeyServer() === undefined)('replicas on one Valkey', { timeout: 240_000 }, () => {
+describe.skipIf(findValkeyServer() === undefined)('replicas on one Valkey', { timeout: 300_000 }, () => {
   let replicas: Replicas
 
   /** Every job is there once, succeeded, with a picture of its own that any server serves. */
@@ -25,15 +35,20 @@ describe.skipIf(findValkeyServer() === undefined)('replicas on one Valkey', { ti
 
   describe('that are killed', () => {
     const CONCURRENCY = 12
+    let runtime: Running
     beforeEach(async () => {
+      runtime = await startSimulatedRuntime({ msPerStep: 50 })
       replicas = await startReplicas({
         engines: ['node', 'node', 'node'],
         concurrency: CONCURRENCY,
-        msPerStep: 50,
+        runtime,
         env: { JOB_MAX_RERUNS: '1000000' },
       })
     })
-    afterEach(() => replicas?.stop())
+    afterEach(async () => {
+      await replicas?.stop()
+      await runtime?.stop()
+    })
 
     test('300 jobs, a kill per lock period: each of them succeeds once', async () => {
       const { servers } = replicas
@@ -66,23 +81,30 @@ describe.skipIf(findValkeyServer() === undefined)('replicas on one Valkey', { ti
   })
 
   describe('one by one', () => {
-    const STEPS = 40
-    afterEach(() => replicas?.stop())
+    // The job goes on until the test ends it: no server is too slow to start meanwhile.
+    let runtime: HeldRuntime
+    beforeEach(async () => {
+      runtime = await startHeldRuntime()
+    })
+    afterEach(async () => {
+      await replicas?.stop()
+      await runtime?.stop()
+    })
 
-    /** A job of four seconds that the only server runs, and a second server that could. */
+    /** A job that the only server runs, and a second server that could. */
     async function runningAlone(env: Record<string, string> = {}): Promise<string> {
       replicas = await startReplicas({
         engines: ['node'],
         concurrency: 1,
-        msPerStep: 100,
+        runtime,
         env: { JOB_MAX_RERUNS: '0', DRAIN_MS: '300', ...env },
       })
       const { servers } = replicas
       const { job_id } = await call(servers[0]!, '/api/images', {
-        body: { prompt: 'long', num_inference_steps: STEPS },
+        body: { prompt: 'long' },
         headers: { prefer: 'respond-async' },
       })
-      await eventually(async () => expect((await replicas.stats()).running).toBe(1))
+      await eventually(() => expect(runtime.stats.running).toBe(1))
       await replicas.start(1, 'deno')
       return job_id
     }
@@ -93,11 +115,12 @@ describe.skipIf(findValkeyServer() === undefined)('replicas on one Valkey', { ti
       const job = await runningAlone({ JOB_MAX_RERUNS: '1' })
       const { child } = replicas.servers[0]!
       child.kill('SIGSTOP')
-      await eventually(async () => expect((await replicas.stats()).started).toBe(2), 30_000)
+      await eventually(() => expect(runtime.stats.started).toBe(2))
       child.kill('SIGCONT')
+      runtime.release()
       const ended = await finished(job)
       expect(ended).toMatchObject({ state: 'succeeded' })
-      await eventually(async () => expect((await replicas.stats()).running).toBe(0), 30_000)
+      await eventually(() => expect(runtime.stats.running).toBe(0))
       // Whichever run came first made the picture; neither server tells of another one.
       for (const server of replicas.servers)
         expect(await call(server, `/api/jobs/${job}`)).toMatchObject({
@@ -110,8 +133,10 @@ describe.skipIf(findValkeyServer() === undefined)('replicas on one Valkey', { ti
     test('a server that stops hands its job back: another one makes the picture, and it counts as no re-run', async () => {
       const job = await runningAlone()
       expect(await replicas.servers[0]!.stop()).toBe(0)
+      await eventually(() => expect(runtime.stats).toMatchObject({ started: 2, aborted: 1 }))
+      runtime.release()
       expect(await finished(job)).toMatchObject({ state: 'succeeded' })
-      expect(await replicas.stats()).toMatchObject({ started: 2, aborted: 1, finished: 1 })
+      expect(runtime.stats).toMatchObject({ started: 2, aborted: 1, finished: 1 })
     })
 
     test('a server that dies too often takes the job with it, which then says why', async () => {
@@ -121,122 +146,93 @@ describe.skipIf(findValkeyServer() === undefined)('replicas on one Valkey', { ti
       expect(answer).toMatchObject({ state: 'failed', error: { code: 'runtime_failed' } })
       expect(JSON.stringify(answer)).toContain('the server that made it died')
     })
-  })
 
-  describe('with the lock that is the default', () => {
-    beforeAll(async () => {
-      replicas = await startReplicas({
-        engines: ['node'],
-        concurrency: 1,
-        msPerStep: 100,
-        env: { JOB_LOCK_MS: '6000' },
-      })
-    })
-    afterAll(() => replicas?.stop())
-
-    test('what a killed server ran is begun again within 15 s', async () => {
-      const { servers } = replicas
-      const { job_id } = await call(servers[0]!, '/api/images', {
-        body: { prompt: 'long', num_inference_steps: 100 },
-        headers: { prefer: 'respond-async' },
-      })
-      await eventually(async () => expect((await replicas.stats()).running).toBe(1))
-      await replicas.start(1)
-      const killedAt = Date.now()
-      servers[0]!.child.kill('SIGKILL')
-      await eventually(async () => expect((await replicas.stats()).started).toBe(2), 20_000)
-      expect(Date.now() - killedAt).toBeLessThan(15_000)
-      const ended = await call(servers[1]!, `/api/jobs/${job_id}`, { headers: { prefer: 'wait=60' } })
-      expect(ended.state).toBe('succeeded')
+    test('what a killed server ran is begun again by another one, with the lock that is the default too', async () => {
+      const job = await runningAlone({ JOB_LOCK_MS: '6000', JOB_MAX_RERUNS: '1' })
+      replicas.servers[0]!.child.kill('SIGKILL')
+      await eventually(() => expect(runtime.stats).toMatchObject({ started: 2, aborted: 1 }))
+      runtime.release()
+      expect(await finished(job)).toMatchObject({ state: 'succeeded' })
     })
   })
 
   describe('under load', () => {
-    beforeEach(async () => {
-      replicas = await startReplicas({
-        engines: ['node', 'deno', 'node'],
-        concurrency: 6,
-        msPerStep: 50,
-        env: { DRAIN_DELAY_MS: '1000', DRAIN_MS: '2000' },
-      })
-    })
-    afterEach(() => replicas?.stop())
-
-    /** Asks for pictures, `perSecond` of them, until it is told to stop; every call's failure is kept. */
-    function load({ perSecond, servers }: { perSecond: number; servers: () => readonly { url: string }[] }) {
-      const failures: (Answer | Error)[] = []
-      const answers: Promise<Answer>[] = []
-      const ask = () => {
-        const key = `load-${answers.length}`
-        answers.push(generate({ servers, key, onFailure: (failure) => failures.push(failure) }))
-      }
-      const timer = setInterval(ask, 1000 / perSecond)
-      return {
-        failures,
-        async finish() {
-          clearInterval(timer)
-          return await Promise.all(answers)
-        },
-      }
+    const CALLERS = 24
+    let runtime: Running
+    const start = async (env: Record<string, string> = {}) => {
+      runtime = await startSimulatedRuntime({ msPerStep: 50 })
+      replicas = await startReplicas({ engines: ['node', 'deno', 'node'], concurrency: 6, runtime, env })
     }
+    afterEach(async () => {
+      await replicas?.stop()
+      await runtime?.stop()
+    })
 
     test('all three are restarted one after the other: no call fails', async () => {
-      // As endpoints in Kubernetes: who is not ready gets no new calls, some time after it said so.
-      let ready = [...replicas.servers]
-      const polling = setInterval(async () => {
-        const answers = await Promise.all(
-          replicas.servers.map(async (server) => {
-            const answer = await fetch(`${server.url}/ready`).catch(() => undefined)
-            return { server, ok: answer?.status === 200 }
-          }),
-        )
-        ready = answers.filter(({ ok }) => ok).map(({ server }) => server)
-      }, 200)
-      const running = load({ perSecond: 8, servers: () => ready })
+      // Longer than this machine stands still: a server refuses new calls only after nobody sends it any.
+      await start({ DRAIN_DELAY_MS: '10000', DRAIN_MS: '2000' })
+      const balancer = startBalancer(() => replicas.servers)
+      const load = startLoad({ callers: CALLERS, servers: balancer.ready })
       for (const index of [0, 1, 2]) {
-        await sleep(1500)
-        expect(await replicas.servers[index]!.stop()).toBe(0)
+        await load.madeMore(10)
+        const stopped = replicas.servers[index]!.stop()
+        await balancer.sees(replicas.servers[index]!, 'not ready')
+        await load.madeMore(10)
+        expect(await stopped).toBe(0)
         await replicas.start(index)
-        await sleep(500)
+        await balancer.sees(replicas.servers[index]!, 'ready')
       }
-      const answers = await running.finish()
-      clearInterval(polling)
-      expect(running.failures).toEqual([])
+      await load.madeMore(10)
+      const answers = await load.finish()
+      await balancer.stop()
+      expect(load.failures).toEqual([])
       expect(answers.length).toBeGreaterThan(30)
       await expectOnePictureEach(answers)
     })
 
+    /** Resolves when every server has said so since `since`, a number of lines in each log. */
+    const allSay = (event: string, since: readonly number[]) =>
+      eventually(() => {
+        for (const [index, { log }] of replicas.servers.entries())
+          expect(log.slice(since[index]).map((line) => line.event)).toContain(event)
+      })
+    const linesSoFar = () => replicas.servers.map(({ log }) => log.length)
+
     test('Valkey is killed and restarted on its append-only file: what was acknowledged is still there', async () => {
+      await start()
       const { servers, valkey } = replicas
-      const running = load({ perSecond: 8, servers: () => servers })
-      await sleep(3000)
+      const load = startLoad({ callers: CALLERS, servers: () => servers })
+      await load.madeMore(10)
+      const before = linesSoFar()
       await valkey.kill()
-      await sleep(1000)
+      await allSay('job store is away', before)
       await valkey.restart()
-      await sleep(3000)
-      await expectOnePictureEach(await running.finish())
-      for (const { log } of servers) {
-        expect(log.some(({ event }) => event === 'job store is away')).toBe(true)
-        expect(log.some(({ event }) => event === 'job store is back')).toBe(true)
-      }
+      await allSay('job store is back', before)
+      await load.madeMore(10)
+      await expectOnePictureEach(await load.finish())
     })
 
     test('Valkey stands still for 30 s: new work is refused at once, no acknowledged job is lost, service resumes', async () => {
+      await start()
       const { servers, valkey } = replicas
-      const running = load({ perSecond: 8, servers: () => servers })
-      await sleep(3000)
+      const load = startLoad({ callers: CALLERS, servers: () => servers })
+      await load.madeMore(10)
+      const before = linesSoFar()
       valkey.freeze()
+      const standing = sleep(30_000)
       // Until the first command has gone unanswered nobody can know.
-      await sleep(4000)
-      const askedAt = Date.now()
-      const refused = await call(servers[0]!, '/api/images', { body: { prompt: 'too early' } })
-      expect(refused).toMatchObject({ status: 503, code: 'overloaded' })
-      expect(Date.now() - askedAt).toBeLessThan(1000)
+      await allSay('job store is away', before)
+      // At once: that takes less than a command that goes unanswered, COMMAND_TIMEOUT_MS of src/valkey.
+      await within(1500, async () => {
+        const refused = await call(servers[0]!, '/api/images', { body: { prompt: 'too early' } })
+        expect(refused).toMatchObject({ status: 503, code: 'overloaded' })
+      })
       await eventually(async () => expect((await fetch(`${servers[0]!.url}/ready`)).status).toBe(503))
-      await sleep(26_000)
+      await standing
       valkey.thaw()
-      await sleep(2000)
-      await expectOnePictureEach(await running.finish())
+      await allSay('job store is back', before)
+      await load.madeMore(10)
+      await expectOnePictureEach(await load.finish())
       await eventually(async () => expect((await fetch(`${servers[0]!.url}/ready`)).status).toBe(200))
     })
   })

@@ -1,5 +1,6 @@
 /** Two job backends on one Valkey, as two servers have them, in one process: what they do to each other's jobs. */
 import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Logger, pino } from 'pino'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { fixedSecret } from '../../src/auth/secret.ts'
@@ -8,11 +9,29 @@ import type { Job, Jobs, Waiter } from '../../src/jobs/job.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { createManualRuntime } from '../fakes/manual-runtime.ts'
-import { eventually } from '../support/eventually.ts'
+import { eventually, within } from '../support/eventually.ts'
 import { findValkeyServer, startValkey, type ValkeyServer } from '../support/valkey.ts'
 
 const ALICE = { id: 'alice' }
 const GRACE_MS = 600
+/** Longer than this process stands still: no server loses a run or a waiter that way. */
+const LOCK_MS = 30_000
+/** Races that run at the same time: few enough for every command to be answered long before it counts as lost. */
+const AT_ONCE = 100
+
+/** Runs `race` with 0 to `count` - 1, so many of them at a time; the outcomes in that order. */
+async function races<T>(count: number, race: (index: number) => Promise<T>): Promise<T[]> {
+  const outcomes: T[] = []
+  let next = 0
+  const lane = async () => {
+    while (next < count) {
+      const index = next++
+      outcomes[index] = await race(index)
+    }
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, lane))
+  return outcomes
+}
 
 describe.skipIf(findValkeyServer() === undefined)('two servers on one Valkey', () => {
   let valkey: ValkeyServer
@@ -23,7 +42,7 @@ describe.skipIf(findValkeyServer() === undefined)('two servers on one Valkey', (
   let opened: Jobs[]
 
   const open = async (options: { queue?: number; log?: Logger; url?: string; lockMs?: number } = {}) => {
-    const { queue = 2000, log = pino({ level: 'silent' }), url = valkey.url, lockMs = 1000 } = options
+    const { queue = 2000, log = pino({ level: 'silent' }), url = valkey.url, lockMs = LOCK_MS } = options
     const jobs = await createValkeyJobs({
       targets: [
         {
@@ -114,62 +133,62 @@ describe.skipIf(findValkeyServer() === undefined)('two servers on one Valkey', (
   })
 
   test('an orphan of one is adopted at the other', async () => {
-    const waiter = await a.submit({ prompt: 'a fox' }, ALICE)
-    await eventually(() => expect(runtime.runs).toHaveLength(1))
-    await waiter.leave()
-    const adopter = await b.submit({ prompt: 'a fox' }, ALICE)
+    const { waiter, adopter, prompt } = await within(GRACE_MS, async () => {
+      const prompt = `fox ${randomUUID()}`
+      const waiter = await a.submit({ prompt }, ALICE)
+      await waiter.leave()
+      return { waiter, adopter: await b.submit({ prompt }, ALICE), prompt }
+    })
     expect(adopter).toMatchObject({ joined: true, job: { id: waiter.job.id } })
-    await new Promise((resolve) => setTimeout(resolve, 2 * GRACE_MS))
-    runtime.runs[0]!.finish()
+    await sleep(2 * GRACE_MS)
+    const run = () => runtime.runs.find(({ request }) => request.prompt === prompt)
+    await eventually(() => expect(run()).toBeDefined())
+    run()!.finish()
     expect(await end(adopter)).toMatchObject({ state: 'succeeded' })
   })
 
   test('a server that vanishes leaves orphans, which the other one sweeps', async () => {
-    const { job } = await a.submit({ prompt: 'a fox' }, ALICE)
-    await a.close()
-    await eventually(async () => expect((await b.get(job.id, ALICE)).state).toBe('cancelled'), 20_000)
-    expect((await b.get(job.id, ALICE)).error?.message).toContain('Nobody waited')
+    prefix = randomUUID()
+    const [gone, left] = [await open({ lockMs: 1000 }), await open({ lockMs: 1000 })]
+    const { job } = await gone.submit({ prompt: 'a fox' }, ALICE)
+    await gone.close()
+    await eventually(async () => expect((await left.get(job.id, ALICE)).state).toBe('cancelled'))
+    expect((await left.get(job.id, ALICE)).error?.message).toContain('Nobody waited')
   })
 
   test('adoption races the end of the grace 1000 times: never both', async () => {
     const COUNT = 1000
-    const prompts = Array.from({ length: COUNT }, (_, index) => `fox ${index}`)
-    const waiters = await Promise.all(prompts.map((prompt) => a.submit({ prompt }, ALICE)))
-    await Promise.all(waiters.map((waiter) => waiter.leave()))
-    // The grace of all ends about now; a sweep every half second of either server ends the orphans in batches.
-    const adopters = await Promise.all(
-      prompts.map(async (prompt, index) => {
-        await new Promise((resolve) => setTimeout(resolve, GRACE_MS * (0.5 + (2 * index) / COUNT)))
-        return await b.submit({ prompt }, ALICE)
-      }),
-    )
-    // Long enough for every sweep that could still be wrong.
-    await new Promise((resolve) => setTimeout(resolve, 4 * GRACE_MS))
-    const outcomes = await Promise.all(
-      waiters.map(async ({ job }, index) => {
-        const adopted = adopters[index]!.job.id === job.id
-        expect(adopters[index]!.joined).toBe(adopted)
-        const { state } = await a.get(job.id, ALICE)
-        return `${adopted ? 'adopted' : 'made anew'}, ${state === 'cancelled' ? 'cancelled' : 'alive'}`
-      }),
-    )
+    const adopted = await races(COUNT, async (index) => {
+      const prompt = `fox ${index}`
+      const first = await a.submit({ prompt }, ALICE)
+      await first.leave()
+      // Around the end of the grace and the sweep after it; a sweep of either server comes every half second.
+      await sleep(GRACE_MS * (0.5 + (2 * index) / COUNT))
+      return { first, second: await b.submit({ prompt }, ALICE) }
+    })
+    // Due after all of them: when the sweep has ended this one, none is left that it could still end.
+    const last = await a.submit({ prompt: 'the last fox' }, ALICE)
+    await last.leave()
+    const states = async (id: string) => (await a.get(id, ALICE)).state
+    await eventually(async () => expect(await states(last.job.id)).toBe('cancelled'))
+    const outcomes = await races(COUNT, async (index) => {
+      const { first, second } = adopted[index]!
+      const isAdopted = second.job.id === first.job.id
+      expect(second.joined).toBe(isAdopted)
+      expect(['queued', 'running']).toContain(await states(second.job.id))
+      const state = await states(first.job.id)
+      return `${isAdopted ? 'adopted' : 'made anew'}, ${state === 'cancelled' ? 'cancelled' : 'alive'}`
+    })
     expect(new Set(outcomes)).toEqual(new Set(['adopted, alive', 'made anew, cancelled']))
-    for (const adopter of adopters)
-      expect(['queued', 'running']).toContain((await b.get(adopter.job.id, ALICE)).state)
   })
 
   test('an explicit cancel races a join 1000 times: whoever joined hears of it, nobody gets a dead job as new', async () => {
-    const pairs = await Promise.all(
-      Array.from({ length: 1000 }, async (_, index) => {
-        const request = { prompt: `fox ${index}`, seed: index }
-        const first = await a.submit(request, ALICE)
-        const [cancelled, second] = await Promise.all([
-          a.cancel(first.job.id, ALICE),
-          b.submit(request, ALICE),
-        ])
-        return { first, cancelled, second }
-      }),
-    )
+    const pairs = await races(1000, async (index) => {
+      const request = { prompt: `fox ${index}`, seed: index }
+      const first = await a.submit(request, ALICE)
+      const [cancelled, second] = await Promise.all([a.cancel(first.job.id, ALICE), b.submit(request, ALICE)])
+      return { first, cancelled, second }
+    })
     for (const { first, cancelled, second } of pairs) {
       expect(cancelled.state).toBe('cancelled')
       if (second.job.id === first.job.id) expect(await end(second)).toMatchObject({ state: 'cancelled' })
@@ -188,7 +207,7 @@ describe.skipIf(findValkeyServer() === undefined)('two servers on one Valkey', (
       if (left.length > 0) await client.del(...left)
       await client.del(`${prefix}:gpu:active`)
     })
-    await eventually(() => expect(runtime.runs).toHaveLength(2), 20_000)
+    await eventually(() => expect(runtime.runs).toHaveLength(2))
   })
 
   test('without Valkey at the start it waits, says so, and begins by itself', async () => {

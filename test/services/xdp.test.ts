@@ -5,6 +5,8 @@ import { type FakeXdp, startFakeXdp } from '../fakes/xdp.ts'
 import { eventually } from '../support/eventually.ts'
 
 const SORTED = 'updatedAt:asc'
+/** Ends a hang: an answer of the fake takes milliseconds. */
+const TIMEOUT_MS = 60_000
 const signal = () => new AbortController().signal
 const limits = { maxRows: 10, maxBytes: 10_000 }
 
@@ -15,13 +17,15 @@ const make = (options: Partial<Parameters<typeof createXdp>[0]> = {}) =>
     baseUrl: fake.baseUrl,
     accessKey: () => fake.accessKey,
     secretKey: () => fake.secretKey,
-    timeoutMs: 5000,
+    timeoutMs: TIMEOUT_MS,
     ...options,
   })
 const list = (by: Xdp = xdp, page = { page: 0, size: 20, sortBy: SORTED }) =>
   by.listDatastores(page, { signal: signal() })
 const query = (by: Xdp = xdp, more = {}) =>
-  by.trino('plane').query('SELECT 1', { limits, timeoutMs: 5000, signal: signal(), requestId: 'r', ...more })
+  by
+    .trino('plane')
+    .query('SELECT 1', { limits, timeoutMs: TIMEOUT_MS, signal: signal(), requestId: 'r', ...more })
 
 beforeAll(async () => {
   fake = await startFakeXdp()

@@ -5,7 +5,7 @@ const url = Deno.args[0] as string
 const plain = await openPlainSocket(url)
 const tools = (await plain.request('tools/list')).tools as { name: string }[]
 const progress: unknown[] = []
-const picture = { prompt: 'a lighthouse', width: 64, height: 64, num_inference_steps: 4, model: 'slow' }
+const picture = { prompt: 'a lighthouse', width: 64, height: 64, num_inference_steps: 40, model: 'slow' }
 const made = await plain.request(
   'tools/call',
   { name: 'generate_image', arguments: picture },
@@ -21,7 +21,9 @@ plain.send({
     _meta: { progressToken: 77 },
   },
 })
-await plain.message(({ params }) => (params as { message?: string } | undefined)?.message === 'Step 2 of 200')
+await plain.message(({ params }) =>
+  /^Step \d+ of 200$/.test(String((params as { message?: string })?.message)),
+)
 plain.send({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: 77 } })
 await plain.request('ping')
 console.log(JSON.stringify({ tools: tools.map(({ name }) => name), made: made.structuredContent, progress }))

@@ -1,14 +1,21 @@
 /** Several servers on one Valkey, which keeps jobs and pictures, and one runtime; and a caller that follows its handles through anything. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect } from 'vitest'
 import type { SimulatedStats } from '../../src/runtimes/simulated/server.ts'
-import { type Engine, type Running, startServer, startSimulatedRuntime } from './process.ts'
+import { eventually } from './eventually.ts'
+import { type Engine, type Running, startServer } from './process.ts'
 import { startValkey, type ValkeyServer } from './valkey.ts'
 
 export const TOKEN = 'a-token-that-all-replicas-know'
 const HEADERS = { authorization: `Bearer ${TOKEN}`, 'content-type': 'application/json' }
 /** Pause before a call is tried again elsewhere, in milliseconds. */
 const RETRY_MS = 100
-/** Nobody waits longer than this for a picture, in milliseconds. */
-const PATIENCE_MS = 120_000
+/** Ends a hang: nobody waits longer than this for a picture, in milliseconds. */
+const PATIENCE_MS = 180_000
+/** Ends a hang: no answer takes longer, in milliseconds. More than the longest `Prefer: wait` of these tests. */
+const ANSWER_MS = 120_000
+/** Pause between two looks at the readiness of all servers, in milliseconds. */
+const LOOK_MS = 50
 
 /** A job as REST tells it. */
 export interface Answer {
@@ -20,6 +27,9 @@ export interface Answer {
   readonly images?: readonly unknown[]
 }
 
+/** A server as a caller sees it. */
+type Address = Pick<Running, 'url'>
+
 export interface Replicas {
   readonly valkey: ValkeyServer
   readonly servers: Running[]
@@ -29,15 +39,17 @@ export interface Replicas {
   stop(): Promise<void>
 }
 
-/** Starts everything; `engines` one per server. `concurrency` is the target's, which the runtime itself does not limit. */
+/**
+ * Starts a Valkey and the servers; `engines` one per server. `concurrency` is the target's, which the runtime itself does
+ * not limit. The runtime tells its counts at /stats, and is the test's to stop.
+ */
 export async function startReplicas(options: {
   readonly engines: readonly Engine[]
   readonly concurrency: number
-  readonly msPerStep: number
+  readonly runtime: Address
   readonly env?: Record<string, string>
 }): Promise<Replicas> {
-  const { engines, concurrency, msPerStep } = options
-  const runtime = await startSimulatedRuntime({ msPerStep })
+  const { engines, concurrency, runtime } = options
   const valkey = await startValkey()
   const env = {
     MCP_AUTH_TOKEN: TOKEN,
@@ -69,7 +81,6 @@ export async function startReplicas(options: {
     async stop() {
       valkey.thaw()
       await Promise.all(servers.map((server) => server.stop()))
-      await runtime.stop()
       await valkey.stop()
     },
   }
@@ -77,7 +88,7 @@ export async function startReplicas(options: {
 
 /** One REST call to one server. @throws where no answer came. */
 export async function call(
-  server: Pick<Running, 'url'>,
+  server: Address,
   path: string,
   init: { method?: string; body?: unknown; headers?: Record<string, string> } = {},
 ): Promise<Answer> {
@@ -86,7 +97,7 @@ export async function call(
     method,
     headers: { ...HEADERS, ...headers },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-    signal: AbortSignal.timeout(60_000),
+    signal: AbortSignal.timeout(ANSWER_MS),
   })
   const text = await response.text()
   return { ...(text === '' ? {} : JSON.parse(text)), status: response.status }
@@ -97,7 +108,7 @@ export async function call(
  * is busy or stops, then by its handle at whichever server there is, until the job has ended.
  */
 export async function generate(options: {
-  readonly servers: () => readonly Pick<Running, 'url'>[]
+  readonly servers: () => readonly Address[]
   readonly key: string
   readonly body?: Record<string, unknown>
   /** Told of every answer that is neither the picture nor a handle to it. */
@@ -111,7 +122,10 @@ export async function generate(options: {
       throw new Error(`${key}: no picture within ${PATIENCE_MS / 1000} s, job ${handle}`)
     const all = servers()
     const server = all[(attempt + key.length + Number(key.match(/\d+$/)?.[0] ?? 0)) % all.length]
-    if (!server) throw new Error('there is no server')
+    if (!server) {
+      await sleep(RETRY_MS)
+      continue
+    }
     try {
       const answer = handle
         ? await call(server, `/api/jobs/${handle}`, { headers: { prefer: 'wait=5' } })
@@ -130,6 +144,86 @@ export async function generate(options: {
       if ((error as Error).message.startsWith(key)) throw error
       onFailure?.(error as Error)
     }
-    await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
+    await sleep(RETRY_MS)
+  }
+}
+
+export interface Load {
+  /** Every answer and broken connection so far that is neither a picture nor a handle to one. */
+  readonly failures: (Answer | Error)[]
+  /** Resolves when so many more pictures were made. */
+  madeMore(count: number): Promise<void>
+  /** Asks for nothing more; resolves with all answers when those under way are there. */
+  finish(): Promise<Answer[]>
+}
+
+/** Callers who each ask for the next picture when they have the last one: as much load as the machine can take. */
+export function startLoad(options: { callers: number; servers: () => readonly Address[] }): Load {
+  const { callers, servers } = options
+  const failures: (Answer | Error)[] = []
+  const answers: Answer[] = []
+  let asked = 0
+  let isOver = false
+  const ask = async () => {
+    while (!isOver) {
+      const key = `load-${asked++}`
+      answers.push(await generate({ servers, key, onFailure: (failure) => failures.push(failure) }))
+    }
+  }
+  const running = Promise.all(Array.from({ length: callers }, ask))
+  // Whoever waits hears of it; nobody may be waiting when it happens.
+  running.catch(() => {})
+  return {
+    failures,
+    async madeMore(count) {
+      const enough = answers.length + count
+      await Promise.race([running, eventually(() => expect(answers.length).toBeGreaterThanOrEqual(enough))])
+    },
+    async finish() {
+      isOver = true
+      await running
+      return answers
+    },
+  }
+}
+
+export interface Balancer {
+  /** The servers that take calls. */
+  ready(): readonly Running[]
+  /** Resolves when this server takes calls, or takes none any more. */
+  sees(server: Running, state: 'ready' | 'not ready'): Promise<void>
+  stop(): Promise<void>
+}
+
+/**
+ * Follows /ready as endpoints in Kubernetes do. One look at a time, so that no late answer brings a server back; a
+ * server that says it is not ready gets no new calls from then on, and those under way go on.
+ */
+export function startBalancer(servers: () => readonly Running[]): Balancer {
+  let ready: readonly Running[] = [...servers()]
+  let isOver = false
+  const look = async () => {
+    const answers = await Promise.all(
+      servers().map(async (server) => {
+        const answer = await fetch(`${server.url}/ready`).catch(() => undefined)
+        await answer?.text()
+        return answer?.status === 200 ? [server] : []
+      }),
+    )
+    ready = answers.flat()
+  }
+  const following = (async () => {
+    while (!isOver) {
+      await look()
+      await sleep(LOOK_MS)
+    }
+  })()
+  return {
+    ready: () => ready,
+    sees: (server, state) => eventually(() => expect(ready.includes(server)).toBe(state === 'ready')),
+    async stop() {
+      isOver = true
+      await following
+    },
   }
 }

@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { freePorts } from './ports.ts'
 
-/** How long it may take until it answers, in milliseconds: 50 ms on an idle machine. */
-const START_MS = 30_000
+/** Ends a hang: how long it may take until it answers, in milliseconds; 50 ms on an idle machine. */
+const START_MS = 60_000
 
 export interface ValkeyServer {
   readonly url: string

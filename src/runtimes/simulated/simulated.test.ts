@@ -30,7 +30,7 @@ describe('a simulated runtime', () => {
   })
 
   test('with a concurrency it keeps order, bounds who waits, and gives slots back', async () => {
-    const runtime = simulated({ concurrency: 1, queue: 1, msPerStep: 20 })
+    const runtime = simulated({ concurrency: 1, queue: 1, msPerStep: 100 })
     const abort = new AbortController()
     const ended: string[] = []
     const first = runtime.generate(REQUEST, { signal: never }).then(() => ended.push('first'))
