@@ -23,11 +23,7 @@ export interface MakePictureOptions {
 export async function makePicture(options: MakePictureOptions): Promise<ImageRecord> {
   const { job, target, images, ttlSeconds, signal, onProgress, requestId } = options
   const { request } = job
-  const generated = await target.runtime.generate(request, {
-    signal,
-    onProgress,
-    ...(requestId === undefined ? {} : { requestId }),
-  })
+  const generated = await target.runtime.generate(request, { signal, onProgress, requestId })
   signal.throwIfAborted()
   const now = Date.now()
   const steps = generated.steps ?? request.num_inference_steps
