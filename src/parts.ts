@@ -94,6 +94,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   const authenticate = createAuthenticate({ ...config.auth, log })
   const rateLimit = createRateLimit({ perMinute: config.rateLimitPerMinute })
   const webSockets = createWebSockets({
+    jobs,
     serverFactory: createMcpServerFactory(mcpParts),
     toolCaller,
     authenticate,

@@ -137,9 +137,14 @@ export interface Jobs {
   queue(): readonly TargetQueue[]
   /** Resolves while work can be taken. @throws AppError `overloaded` that says why not. */
   check(): Promise<void>
+  /** True while another server goes on with what this one leaves. */
+  othersServe(): Promise<boolean>
+  /** True while this server cannot reach the jobs, which another one may. */
+  isCutOff(): boolean
   /**
-   * Shutdown: refuses new work and finishes what was accepted within `timeoutMs` milliseconds. What is left then fails,
-   * or is handed to other servers where there are any: then every `watch` ends early, so that waiters get handles.
+   * Shutdown: finishes what was accepted within `timeoutMs` milliseconds. Where other servers go on, they get what is
+   * left and what still comes, and those who wait here get handles; a server that is alone refuses new work, and what
+   * is left in its memory fails. A watch by id goes on until the end.
    */
   drain(options: { timeoutMs: number }): Promise<void>
   /** Closes connections, after `drain`. */

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import type { MiddlewareHandler } from 'hono'
 import { routePath } from 'hono/route'
+import type { Jobs } from '../jobs/job.ts'
 import { type Logger, loggablePath } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { AppEnv } from './context.ts'
@@ -14,10 +15,11 @@ const KNOWN_METHODS: ReadonlySet<string> = new Set([...METHODS, 'HEAD', 'OPTIONS
 /** The outermost middleware. */
 export function recordRequest(parts: {
   readonly readiness: Readiness
+  readonly jobs: Pick<Jobs, 'isCutOff'>
   readonly metrics: Metrics
   readonly log: Logger
 }): MiddlewareHandler<AppEnv> {
-  const { readiness, metrics, log } = parts
+  const { readiness, jobs, metrics, log } = parts
   return async (c, next) => {
     const started = performance.now()
     const given = c.req.header('x-request-id')
@@ -25,8 +27,9 @@ export function recordRequest(parts: {
     c.header('X-Request-Id', c.var.requestId)
     c.header('X-Content-Type-Options', 'nosniff')
     await next()
-    // Load balancers open no new connections to a server that drains. The kept ones must be closed by the server.
-    if (readiness.isDraining() && !c.var.upgraded) c.header('Connection', 'close')
+    // Load balancers open no new connections to a server that is not ready. The kept ones must be closed by the server.
+    const betterElsewhere = readiness.isDraining() || jobs.isCutOff()
+    if (betterElsewhere && !c.var.upgraded) c.header('Connection', 'close')
     const status = c.var.upgraded ? 101 : c.res.status
     const seconds = (performance.now() - started) / 1000
     const route = routePath(c, -1)

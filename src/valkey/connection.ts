@@ -27,6 +27,7 @@ export interface Valkey {
   use<T>(act: (client: Redis) => Promise<T>, options?: { probe?: boolean }): Promise<T>
   /** Resolves with the first connection, or some seconds later without one. */
   readonly connected: Promise<void>
+  isAway(): boolean
   /** Resolves while the server answers. @throws AppError `overloaded` that says since when it does not. */
   check(): Promise<void>
   /** Another connection with the same settings; `blocking`: for a library that waits and retries by itself. */
@@ -136,6 +137,8 @@ export function connectValkey(options: {
         throw unreachable(error)
       }
     },
+
+    isAway: () => awaySince !== undefined,
 
     async check() {
       if (awaySince !== undefined)

@@ -157,6 +157,8 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
     },
 
     async check() {},
+    othersServe: async () => false,
+    isCutOff: () => false,
     async close() {},
 
     async drain({ timeoutMs }) {

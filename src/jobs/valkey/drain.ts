@@ -10,14 +10,13 @@ const STOP_MS = 5000
 /**
  * Finishes what runs within `timeoutMs` milliseconds, and hands back the rest. A server that is alone goes on with the
  * queue as well: nobody else would.
- * @param options.alone resolves with true where no other server listens.
  */
 export async function drainLanes(options: {
   readonly lanes: Lanes
   readonly timeoutMs: number
-  readonly alone: () => Promise<boolean>
+  readonly othersServe: () => Promise<boolean>
 }): Promise<void> {
-  const { lanes, timeoutMs, alone } = options
+  const { lanes, timeoutMs, othersServe } = options
   const until = Date.now() + timeoutMs
   const workers = lanes.all().map(({ worker }) => worker)
   const pause = () => Promise.all(workers.map((worker) => worker.pause()))
@@ -26,7 +25,7 @@ export async function drainLanes(options: {
 
   let paused = false
   for (;;) {
-    if (!paused && !(await alone())) {
+    if (!paused && (await othersServe())) {
       paused = true
       await pause()
     }

@@ -21,7 +21,7 @@ export interface Following {
   readonly job: Job
   /** The first snapshot. The job may have changed since, before anybody listened, so it is read once more. */
   begin(job: Job): void
-  /** See Waiter.watch. Ends when this server drains: the follower then goes on at another one. */
+  /** See Waiter.watch. Ends once `isOver` says so: the follower then goes on at another server. */
   watch(signal?: AbortSignal): AsyncIterable<Job>
   stop(): void
 }
@@ -31,13 +31,9 @@ export type FollowedJobs = ReturnType<typeof createFollowedJobs>
 /**
  * Follows nothing yet.
  * @param options.read the job as the book has it; undefined where it has none. May throw while Valkey is away.
- * @param options.isOver true once every `watch` has to end.
  */
-export function createFollowedJobs(options: {
-  readonly read: (id: string) => Promise<Job | undefined>
-  readonly isOver: () => boolean
-}) {
-  const { read, isOver } = options
+export function createFollowedJobs(options: { readonly read: (id: string) => Promise<Job | undefined> }) {
+  const { read } = options
   const entries = new Map<string, Entry>()
 
   function change(entry: Entry, job: Job | undefined): void {
@@ -70,7 +66,7 @@ export function createFollowedJobs(options: {
   })
 
   return {
-    follow(id: string): Following {
+    follow(id: string, { isOver }: { isOver: () => boolean }): Following {
       const fresh = { job: undefined, followers: 0, listeners: new Set<() => void>() }
       const entry = entries.get(id) ?? { ...fresh, refreshing: false, again: false }
       entries.set(id, entry)

@@ -14,6 +14,7 @@ import { createBook, type Submission } from './book/book.ts'
 import { drainLanes } from './drain.ts'
 import { createFollowedJobs } from './followed.ts'
 import { createLanes, type Lane } from './lanes.ts'
+import { joinPresence } from './presence.ts'
 import { createTargetWorker } from './target-worker.ts'
 import { startUpkeep } from './upkeep.ts'
 import { createWaiters } from './waiters.ts'
@@ -43,6 +44,8 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
   const server = randomUUID()
   const leaseMs = lockMs * LOCKS_PER_LEASE
   let draining = false
+  /** Draining is over: nothing is left to wait for here. */
+  let drained = false
 
   const valkey = connectValkey({
     url: options.url,
@@ -62,7 +65,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     metrics,
     startWorker: (lane) => createTargetWorker({ ...options, ...lane, valkey, book, server, prefix }),
   })
-  const followed = createFollowedJobs({ read: book.get, isOver: () => draining })
+  const followed = createFollowedJobs({ read: book.get })
   const waiters = createWaiters({
     book,
     followed,
@@ -82,21 +85,12 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
   // What was said while nobody listened is read instead.
   subscriber.on('ready', () => followed.refreshAll())
   void subscriber.subscribe(book.channel).catch(() => {})
+  const presence = joinPresence({ valkey, subscriber, channel: `${book.channel}:serving` })
 
   async function read(id: string, caller: Identity): Promise<Job> {
     const job = await book.get(id)
     if (job && job.owner === caller.id) return job
     throw noSuchJob(quote(id))
-  }
-
-  /** True when no other server listens: nobody else would go on with what is queued. */
-  async function alone(): Promise<boolean> {
-    try {
-      const [, servers] = await valkey.use((client) => client.pubsub('NUMSUB', book.channel))
-      return Number(servers) <= 1
-    } catch {
-      return true
-    }
   }
 
   await valkey.connected
@@ -114,7 +108,8 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
         const submission = {
           ...submissionOf({ asked, caller, lane: lanes.get(target.name), options, submitOptions }),
           leaseMs,
-          closed: draining,
+          // What a draining server admits, the others run.
+          closed: draining && !(await presence.othersServe()),
         }
         const reply = await book.submit(submission)
         switch (reply.verdict) {
@@ -148,7 +143,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     get: read,
 
     async *watch(id, caller, signal) {
-      const following = followed.follow(id)
+      const following = followed.follow(id, { isOver: () => drained })
       try {
         following.begin(await read(id, caller))
         yield* following.watch(signal)
@@ -165,12 +160,17 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     },
 
     check: () => valkey.check(),
+    othersServe: presence.othersServe,
+    isCutOff: () => valkey.isAway(),
 
     async drain({ timeoutMs }) {
       draining = true
+      await presence.leave()
       // Those who wait get a handle now, and follow it at another server.
       followed.wakeAll()
-      await drainLanes({ lanes, timeoutMs, alone })
+      await drainLanes({ lanes, timeoutMs, othersServe: presence.othersServe })
+      drained = true
+      followed.wakeAll()
     },
 
     async close() {

@@ -45,7 +45,7 @@ export function createWaiters(options: {
   return {
     /** A waiter for a job in the book; `lease` is its id there, absent where nothing is left to wait for. */
     add(job: Job, { joined, lease }: { joined: boolean; lease?: string }): Waiter {
-      const following = followed.follow(job.id)
+      const following = followed.follow(job.id, { isOver: isDraining })
       following.begin(job)
       if (lease !== undefined) leases.set(lease, job.id)
       let detached: Promise<unknown> = Promise.resolve()

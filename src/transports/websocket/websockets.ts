@@ -5,6 +5,7 @@
 import { setInterval, setTimeout } from 'node:timers'
 import type { Context } from 'hono'
 import { AppError } from '../../errors.ts'
+import type { Jobs } from '../../jobs/job.ts'
 import type { AppEnv } from '../context.ts'
 import { peerAddress } from '../peer.ts'
 import {
@@ -19,6 +20,8 @@ import {
 
 /** How often timers are checked, in milliseconds. */
 const TICK_MS = 1000
+/** For how many ticks this server may be cut off from the jobs before its connections move to another one. */
+const CUT_OFF_TICKS = 5
 
 /** What an adapter passes to the app beside an upgrade request. `upgrade` is called when the connection may open. */
 export interface UpgradeBindings {
@@ -26,6 +29,7 @@ export interface UpgradeBindings {
 }
 
 export interface WebSocketParts extends Omit<SessionParts, 'now' | 'isDraining' | 'gone'> {
+  readonly jobs: Pick<Jobs, 'othersServe' | 'isCutOff'>
   /** Milliseconds since 1970. */
   readonly now?: () => number
 }
@@ -35,10 +39,11 @@ export interface WebSockets {
   /** Open connections. */
   readonly size: number
   /**
-   * The route's handler, behind all middleware.
-   * @throws AppError `invalid_request` where the request is no upgrade, `overloaded` while draining.
+   * The route's handler, behind all middleware. A server that drains beside others opens the connection and closes it
+   * with 1012, because browsers do not show the status of a refused upgrade.
+   * @throws AppError `invalid_request` where the request is no upgrade, `overloaded` while draining alone.
    */
-  accept(c: Context<AppEnv>): Response
+  accept(c: Context<AppEnv>): Promise<Response>
   open(socket: Socket, opening: Opening): Connection
   /**
    * Takes no more connections. Idle ones are closed at once, the others after their calls are answered, or after
@@ -74,7 +79,7 @@ function chooseProtocol(offered: string | undefined): 'mcp' | undefined {
 
 /** All connections of this process. */
 export function createWebSockets(parts: WebSocketParts): WebSockets {
-  const { limits, log, now = Date.now } = parts
+  const { limits, log, jobs, now = Date.now } = parts
   const sessions = new Set<Session>()
   let draining = false
   let emptied: (() => void) | undefined
@@ -90,9 +95,13 @@ export function createWebSockets(parts: WebSocketParts): WebSockets {
     },
   }
   // One timer serves all: it checks ten thousand connections in a millisecond.
+  let cutOffTicks = 0
   const timer = setInterval(() => {
     const at = now()
     for (const session of sessions) session.tick(at)
+    cutOffTicks = jobs.isCutOff() ? cutOffTicks + 1 : 0
+    // Once per outage: where every server is cut off, clients that came back stay.
+    if (cutOffTicks === CUT_OFF_TICKS) for (const session of sessions) session.drain()
   }, TICK_MS)
   timer.unref()
 
@@ -110,7 +119,7 @@ export function createWebSockets(parts: WebSocketParts): WebSockets {
     get size() {
       return sessions.size
     },
-    accept(c) {
+    async accept(c) {
       const { upgrade } = (c.env ?? {}) as UpgradeBindings
       if (!upgrade)
         throw new AppError(
@@ -119,7 +128,7 @@ export function createWebSockets(parts: WebSocketParts): WebSockets {
         )
       const offered = c.req.header('sec-websocket-protocol')
       const protocol = chooseProtocol(offered)
-      if (draining)
+      if (draining && !(await jobs.othersServe()))
         throw new AppError('overloaded', 'This server is about to stop; connect again.', {
           retryAfterSeconds: 1,
         })
