@@ -113,6 +113,7 @@ const ID = parameter('path', 'id', { type: 'string', minLength: 1, maxLength: 20
 const EVENTS = { 'text/event-stream': { schema: { type: 'string' } } }
 
 /** The document for a server with these tools. */
+// biome-ignore lint/complexity/noExcessiveLinesPerFunction: it is data, one entry for each route
 export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: OpenApiParts): Json {
   const open = { security: [] }
   const tool = (name: string) => tools.find((tool) => tool.name === name)?.listing

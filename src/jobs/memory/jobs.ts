@@ -84,29 +84,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
 
   /** A new job in the queue. */
   function admit(asked: Asked): Entry {
-    const entry: Entry = {
-      job: {
-        id: randomUUID(),
-        imageId: randomUUID(),
-        owner: asked.caller.id,
-        target: asked.lane.target.name,
-        request: { seed: randomInt(SEED_RANGE), ...asked.work } as GenerationRequest,
-        state: 'queued',
-        createdAt: asked.createdAt,
-        deadlineAt: asked.deadlineAt,
-      },
-      life: 'queued/attended',
-      lane: asked.lane,
-      work: asked.work,
-      request: asked.request,
-      keys: new Set(),
-      requestId: asked.requestId,
-      abort: new AbortController(),
-      waiters: new Set(),
-      listeners: new Set(),
-      deadline: setTimeout(() => life.expire(entry), asked.deadlineMs),
-      grace: undefined,
-    }
+    const entry = entryFor(asked, life)
     entries.set(entry.job.id, entry)
     twins.add(entry)
     twins.remember(entry, asked.key)
@@ -211,6 +189,34 @@ function askedFor(parts: {
     deadlineAt: createdAt + deadlineMs,
     requestId,
   }
+}
+
+/** A job that nobody waits for yet, and that is in no queue. */
+function entryFor(asked: Asked, life: Life): Entry {
+  const entry: Entry = {
+    job: {
+      id: randomUUID(),
+      imageId: randomUUID(),
+      owner: asked.caller.id,
+      target: asked.lane.target.name,
+      request: { seed: randomInt(SEED_RANGE), ...asked.work } as GenerationRequest,
+      state: 'queued',
+      createdAt: asked.createdAt,
+      deadlineAt: asked.deadlineAt,
+    },
+    life: 'queued/attended',
+    lane: asked.lane,
+    work: asked.work,
+    request: asked.request,
+    keys: new Set(),
+    requestId: asked.requestId,
+    abort: new AbortController(),
+    waiters: new Set(),
+    listeners: new Set(),
+    deadline: setTimeout(() => life.expire(entry), asked.deadlineMs),
+    grace: undefined,
+  }
+  return entry
 }
 
 function viewOf({ caller, lane, work, deadlineMs }: Asked): AdmissionView {

@@ -1,0 +1,62 @@
+/** Retries under an idempotency key: one picture. */
+import { describe, expect, test } from 'vitest'
+import { type Connect, HTTP_CLIENTS } from '../../support/clients.ts'
+import { TINY } from '../../support/requests.ts'
+import { PATIENT, type Suite } from './server.ts'
+
+export function once(suite: Suite): void {
+  const { post, drawn, slowIsIdle } = suite
+  describe('once', () => {
+    const key = () => ({ ...PATIENT, 'idempotency-key': crypto.randomUUID() })
+
+    test('the same key 50 times in parallel: one picture, 50 equal answers', async () => {
+      const headers = key()
+      const answers = await Promise.all(Array.from({ length: 50 }, () => post('/api/images', TINY, headers)))
+      const bodies = await Promise.all(
+        answers.map((answer) => answer.json() as Promise<{ image_id: string }>),
+      )
+      expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]))
+      expect(new Set(bodies.map(({ image_id }) => image_id)).size).toBe(1)
+    })
+
+    test('another request under the same key is a conflict, and a bad key is refused', async () => {
+      const headers = key()
+      await post('/api/images', TINY, headers)
+      const conflict = await post('/api/images', { ...TINY, width: 128 }, headers)
+      expect(conflict.status).toBe(409)
+      expect(await conflict.json()).toMatchObject({ code: 'conflict' })
+      expect((await post('/api/images', TINY, { 'idempotency-key': 'two words' })).status).toBe(400)
+    })
+
+    test('retries of accepted work are never refused, however full the queue', async () => {
+      const headers = { ...key(), prefer: 'respond-async' }
+      const body = { ...TINY, model: 'slow', num_inference_steps: 200 }
+      const first = await post('/api/images', body, headers)
+      const others = await Promise.all(
+        [1, 2, 3, 4].map(() => post('/api/images', body, { prefer: 'respond-async' })),
+      )
+      expect(others.map(({ status }) => status)).toContain(503)
+      const retry = await post('/api/images', body, headers)
+      expect(retry.headers.get('location')).toBe(first.headers.get('location'))
+      for (const { headers: answered } of [first, ...others.filter(({ status }) => status === 202)])
+        await fetch(new URL(answered.get('location') as string, suite.server.url), { method: 'DELETE' })
+      await slowIsIdle()
+    })
+
+    test('MCP and REST share keys', async () => {
+      const { 'idempotency-key': idempotencyKey } = key()
+      const client = await (HTTP_CLIENTS['current SDK, 2026-07-28'] as Connect)({
+        url: suite.server.url,
+        env: suite.env,
+      })
+      const made = await drawn(client, {
+        name: 'generate_image',
+        arguments: TINY,
+        _meta: { 'io.github.diffusers-mcp/idempotencyKey': idempotencyKey },
+      })
+      const again = await post('/api/images', TINY, { ...PATIENT, 'idempotency-key': idempotencyKey })
+      expect(await again.json()).toMatchObject({ image_id: made.structuredContent?.image_id })
+      await client.close()
+    })
+  })
+}
