@@ -1,5 +1,6 @@
 /** Jobs in Valkey: any number of servers behave as one, and accepted work survives the death of any of them. */
 import { randomInt, randomUUID } from 'node:crypto'
+import type { Redis } from 'ioredis'
 import { type Identity, isAnonymous } from '../../auth/caller.ts'
 import type { Secret } from '../../auth/secret.ts'
 import { quote } from '../../errors.ts'
@@ -10,10 +11,10 @@ import { refusal } from '../admission.ts'
 import { keyConflict, noSuchJob, shuttingDown } from '../endings.ts'
 import type { Job, Jobs, JobsOptions, Refusal, SubmitOptions } from '../job.ts'
 import { canonical, chooseTarget, withDefaults } from '../request-of-job.ts'
-import { createBook, type Submission } from './book/book.ts'
+import { type Book, createBook, type Submission } from './book/book.ts'
 import { drainLanes } from './drain.ts'
-import { createFollowedJobs } from './followed.ts'
-import { createLanes, type Lane } from './lanes.ts'
+import { createFollowedJobs, type FollowedJobs } from './followed.ts'
+import { createLanes, type Lane, type Lanes } from './lanes.ts'
 import { joinPresence } from './presence.ts'
 import { createTargetWorker } from './target-worker.ts'
 import { startUpkeep } from './upkeep.ts'
@@ -77,14 +78,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
   metrics.observeQueue(lanes.queue)
 
   const subscriber = valkey.duplicate({ blocking: false })
-  subscriber.on('message', (_channel, message) => {
-    const changes = book.readChanges(message)
-    lanes.hear(changes)
-    followed.hear(changes)
-  })
-  // What was said while nobody listened is read instead.
-  subscriber.on('ready', () => followed.refreshAll())
-  void subscriber.subscribe(book.channel).catch(() => {})
+  hearOthers({ subscriber, book, lanes, followed })
   const presence = joinPresence({ valkey, subscriber, channel: `${book.channel}:serving` })
 
   async function read(id: string, caller: Identity): Promise<Job> {
@@ -181,6 +175,23 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
       await valkey.close()
     },
   }
+}
+
+/** Follows up what all servers publish. What was said while nobody listened is read instead. */
+function hearOthers(parts: {
+  readonly subscriber: Redis
+  readonly book: Book
+  readonly lanes: Lanes
+  readonly followed: FollowedJobs
+}): void {
+  const { subscriber, book, lanes, followed } = parts
+  subscriber.on('message', (_channel, message) => {
+    const changes = book.readChanges(message)
+    lanes.hear(changes)
+    followed.hear(changes)
+  })
+  subscriber.on('ready', () => followed.refreshAll())
+  void subscriber.subscribe(book.channel).catch(() => {})
 }
 
 /** What a caller asked for as the book takes it: its ids, its seed and what it costs are fixed here. */
