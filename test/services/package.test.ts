@@ -9,6 +9,7 @@ import { promisify } from 'node:util'
 import { Client } from '@modelcontextprotocol/client'
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type AnyClient, drawn } from '../support/clients.ts'
 import { dominantColour } from '../support/colours.ts'
 import { cleanEnv, commandFor, ROOT, type Running, start, startServer } from '../support/process.ts'
 
@@ -77,7 +78,8 @@ const startBin = (where: string) =>
 const draw = (url: string) =>
   fetch(`${url}/api/images`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json', accept: 'image/png' },
+    // Longer than a busy machine takes to load the model and to draw.
+    headers: { 'content-type': 'application/json', accept: 'image/png', prefer: 'wait=80' },
     body: JSON.stringify(RED_CAR),
   })
 const colourOf = async (response: Response) => await dominantColour(Buffer.from(await response.arrayBuffer()))
@@ -98,9 +100,10 @@ test('its bin for stdio draws as well', async () => {
     new StdioClientTransport({ command: process.execPath, args, env: cleanEnv({}), stderr: 'ignore' }),
   )
   try {
-    const { content } = await client.callTool({ name: 'generate_image', arguments: RED_CAR })
+    const params = { name: 'generate_image', arguments: RED_CAR }
+    const { content } = await drawn(client as unknown as AnyClient, params)
     const picture = content.find((block) => block.type === 'image')
-    expect(await dominantColour(Buffer.from(picture!.data, 'base64'))).toBe('red')
+    expect(await dominantColour(Buffer.from(picture!.data!, 'base64'))).toBe('red')
   } finally {
     await client.close()
   }

@@ -35,6 +35,20 @@ export interface CallResult {
   _meta?: Record<string, unknown>
 }
 
+/** The result of a call for a picture, however long it takes: a handle is followed. */
+export async function drawn(
+  client: AnyClient,
+  params: Parameters<AnyClient['callTool']>[0],
+): Promise<CallResult> {
+  let result = await client.callTool(params)
+  while (['queued', 'running'].includes(String(result.structuredContent?.state)))
+    result = await client.callTool({
+      name: 'get_image_job',
+      arguments: { job_id: result.structuredContent?.job_id },
+    })
+  return result
+}
+
 export type Connect = (options: {
   url: string
   token?: string

@@ -5,6 +5,7 @@ import {
   type AnyClient,
   type CallResult,
   type Connect,
+  drawn,
   HTTP_CLIENTS,
   type Progress,
   stdioClients,
@@ -45,7 +46,7 @@ export function mcpClients(suite: Suite): void {
   })
 }
 
-function pictures({ drawn, slowIsIdle }: Suite, mcp: Connected): void {
+function pictures({ slowIsIdle }: Suite, mcp: Connected): void {
   test('lists the image tools with titles, annotations and both schemas', async () => {
     const { tools } = await mcp.client.listTools()
     expect(tools.map((tool) => tool.name)).toEqual([
@@ -156,7 +157,7 @@ function leaving(suite: Suite, mcp: Connected): void {
   })
 
   test('a call that is given up frees the runtime', async () => {
-    const own = await mcp.connect({ url: suite.server.url, env: suite.env })
+    const own = await mcp.connect(suite.patient)
     const abort = new AbortController()
     const before = await slowStats()
     const call = own.callTool(

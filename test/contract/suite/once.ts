@@ -1,11 +1,11 @@
 /** Retries under an idempotency key: one picture. */
 import { describe, expect, test } from 'vitest'
-import { type Connect, HTTP_CLIENTS } from '../../support/clients.ts'
+import { type Connect, drawn, HTTP_CLIENTS } from '../../support/clients.ts'
 import { TINY } from '../../support/requests.ts'
 import { PATIENT, type Suite } from './server.ts'
 
 export function once(suite: Suite): void {
-  const { post, drawn, slowIsIdle } = suite
+  const { post, slowIsIdle } = suite
   describe('once', () => {
     const key = () => ({ ...PATIENT, 'idempotency-key': crypto.randomUUID() })
 

@@ -1,12 +1,13 @@
 /** The one server that all topics of the suite speak to, and the runtimes behind it. */
 import { afterAll, beforeAll, expect } from 'vitest'
-import type { AnyClient } from '../../support/clients.ts'
 import { eventually } from '../../support/eventually.ts'
 import { type Engine, type Running, startServer, startSimulatedRuntime } from '../../support/process.ts'
 import { statsOf } from '../../support/requests.ts'
 
 /** Longer than the wait budget: else a busy machine gets a handle where the picture is what is tested. */
 export const PATIENT = { prefer: 'wait=60' }
+
+const PATIENT_ENV = { WAIT_BUDGET_MS: '600000' }
 
 /** What the topics of the suite work with. */
 export type Suite = ReturnType<typeof createSuite>
@@ -16,6 +17,7 @@ export function createSuite(engine: Engine) {
   let quickRuntime: Running
   let slowRuntime: Running
   let server: Running
+  let patient: Running
   let env: Record<string, string>
 
   beforeAll(async () => {
@@ -35,9 +37,10 @@ export function createSuite(engine: Engine) {
       ]),
     }
     server = await startServer(engine, env)
+    patient = await startServer(engine, { ...env, ...PATIENT_ENV })
   })
   afterAll(async () => {
-    await server?.stop()
+    await Promise.all([server?.stop(), patient?.stop()])
     await Promise.all([quickRuntime?.stop(), slowRuntime?.stop()])
   })
 
@@ -51,18 +54,12 @@ export function createSuite(engine: Engine) {
     get env() {
       return env
     },
+    /** A server and its environment with a wait budget that no test uses up: for calls that are given up while they wait. */
+    get patient() {
+      return { url: patient.url, env: { ...env, ...PATIENT_ENV } }
+    },
     slowStats,
     slowIsIdle: () => eventually(async () => expect((await slowStats()).running).toBe(0)),
-    /** A picture from a client that takes as long as it takes: the handle is followed where the wait budget was too short. */
-    drawn: async (client: AnyClient, params: Parameters<AnyClient['callTool']>[0]) => {
-      let result = await client.callTool(params)
-      while (['queued', 'running'].includes(String(result.structuredContent?.state)))
-        result = await client.callTool({
-          name: 'get_image_job',
-          arguments: { job_id: result.structuredContent?.job_id },
-        })
-      return result
-    },
     post: (path: string, body: unknown, headers: Record<string, string> = {}) =>
       fetch(server.url + path, {
         method: 'POST',

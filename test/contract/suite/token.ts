@@ -3,14 +3,14 @@ import { request as httpRequest } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startHeldRuntime } from '../../fakes/held-runtime.ts'
-import { HTTP_CLIENTS } from '../../support/clients.ts'
+import { drawn, HTTP_CLIENTS } from '../../support/clients.ts'
 import { eventually } from '../../support/eventually.ts'
 import { type Running, startServer } from '../../support/process.ts'
 import { TINY } from '../../support/requests.ts'
-import type { Suite } from './server.ts'
+import { PATIENT, type Suite } from './server.ts'
 
 export function withToken(suite: Suite): void {
-  const { engine, drawn, slowStats, slowIsIdle } = suite
+  const { engine, slowStats, slowIsIdle } = suite
   describe('with a token', () => {
     const token = 'a-token-for-the-contract-suite'
     let guarded: Running
@@ -72,7 +72,7 @@ export function withToken(suite: Suite): void {
     })
 
     test('one that does not come back frees the runtime within the grace and a step', async () => {
-      const headers = { 'content-type': 'application/json', authorization: `Bearer ${token}` }
+      const headers = { 'content-type': 'application/json', authorization: `Bearer ${token}`, ...PATIENT }
       const body = JSON.stringify({ ...TINY, model: 'slow', num_inference_steps: 200 })
       await slowIsIdle()
       const before = await slowStats()
