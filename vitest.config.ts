@@ -11,7 +11,8 @@ export default defineConfig({
     reporters: process.env.REPORT_FILE
       ? ['default', ['json', { outputFile: `${process.env.REPORT_FILE}.json` }]]
       : ['default'],
-    testTimeout: 90_000,
+    // Longer than a test waits for an event, so that it says what did not happen.
+    testTimeout: 180_000,
     hookTimeout: 120_000,
     projects: [
       {

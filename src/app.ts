@@ -24,6 +24,8 @@ export interface AppParts extends RestParts {
   readonly mcp: McpEndpoint
   readonly webSockets: WebSockets
   readonly readiness: Readiness
+  /** Aborted, with an AppError, right before the server closes connections whose answers are not complete. */
+  readonly stopping: AbortSignal
   readonly authenticate: Authenticate
   readonly rateLimit: RateLimit
   /** The issuer of JWTs; undefined where none are accepted. */
@@ -78,8 +80,8 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
     })
   app.post('/mcp', async (c) => {
     const body = await readJson(c.req.raw, { maxBytes: parts.maxBodyBytes })
-    const { caller, requestId } = c.var
-    return await parts.mcp.fetch(c.req.raw, { body, caller, requestId })
+    const { caller, requestId, reasonOfClosing } = c.var
+    return await parts.mcp.fetch(c.req.raw, { body, caller, requestId, reasonOfClosing })
   })
   app.get('/ws', (c) => parts.webSockets.accept(c))
   app.route('/', healthRoutes(parts))

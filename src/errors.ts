@@ -15,6 +15,8 @@ export const ERROR_STATUS = {
   too_large: 413,
   unsupported_media_type: 415,
   rate_limited: 429,
+  // For the log and the metrics: nobody is left to read this answer. The status is nginx's "client closed request".
+  client_left: 499,
   internal: 500,
   runtime_failed: 502,
   overloaded: 503,
@@ -76,9 +78,19 @@ export class AppError extends Error {
   }
 }
 
-/** Anything thrown as an AppError. An unknown error becomes `internal`, and its text stays private. */
-export function toAppError(error: unknown): AppError {
+/** The error of a call whose client closed the connection first. */
+export function clientLeft(cause?: unknown): AppError {
+  return new AppError('client_left', 'The client left before it had its answer.', { cause })
+}
+
+/**
+ * Anything thrown as an AppError. An unknown error becomes `internal`, and its text stays private.
+ * @param signal the call's own signal. An abort that it caused becomes its reason, where that is an AppError.
+ */
+export function toAppError(error: unknown, signal?: AbortSignal): AppError {
   if (error instanceof AppError) return error
+  const isAbort = error instanceof Error && error.name === 'AbortError'
+  if (isAbort && signal?.aborted && signal.reason instanceof AppError) return signal.reason
   return new AppError(
     'internal',
     'Something went wrong in the server. Its log has the cause; please try again.',

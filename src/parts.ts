@@ -7,6 +7,7 @@ import { createAuthenticate } from './auth/authenticate.ts'
 import { createOriginCheck } from './auth/origin.ts'
 import { createRateLimit } from './auth/rate-limit.ts'
 import type { Config } from './config/config.ts'
+import { AppError } from './errors.ts'
 import type { ImageStore } from './images/image.ts'
 import { createLinks } from './images/links.ts'
 import { openImages } from './images/open.ts'
@@ -51,6 +52,7 @@ export interface PartsOptions {
 export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint }: PartsOptions) {
   const { images: settings, waitBudgetMs } = config
   let publicUrl = config.publicUrl
+  const stopping = new AbortController()
   const metrics = createMetrics()
   const targets = createTargets(config.targets)
   const images = await openImages({ ...settings, valkeyUrl: config.valkeyUrl, log })
@@ -108,6 +110,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
     mcp,
     webSockets,
     readiness,
+    stopping: stopping.signal,
     authenticate,
     rateLimit,
     issuer: config.auth.jwt?.issuer,
@@ -151,8 +154,16 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
       const timeoutMs = config.drainMs
       await Promise.all([webSockets.drain({ timeoutMs }), jobs.drain({ timeoutMs })])
     },
+    /**
+     * Call this right before you close connections whose answers are not complete. Such calls then count as ended by this
+     * server, and not as left by their clients.
+     */
+    cut() {
+      stopping.abort(new AppError('overloaded', 'This server stopped before the call was done; repeat it.'))
+    },
     /** Closes every connection, after `drain`. */
     async close() {
+      this.cut()
       stopSweep()
       await webSockets.close()
       await mcp.close()

@@ -1,4 +1,5 @@
 /** Prometheus metrics. Callers, prompts and ids never become labels, so that the number of time series is bounded. */
+import { readdirSync } from 'node:fs'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 
 /** Seconds: from a cached answer to a generation of 15 minutes. */
@@ -20,12 +21,18 @@ export type Metrics = ReturnType<typeof createMetrics>
 export function createMetrics() {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
+  try {
+    readdirSync('/proc/self/fd')
+  } catch {
+    // Deno opens this folder only with all permissions, and the metric would be 0.
+    registry.removeSingleMetric('process_open_fds')
+  }
   const registers = [registry]
   return {
     registry,
     httpRequests: new Counter({
       name: 'diffusers_mcp_http_requests_total',
-      help: 'HTTP requests by route, method and status.',
+      help: 'HTTP requests by route, method and status; 499: the client left before it had the whole answer.',
       labelNames: ['route', 'method', 'status'],
       registers,
     }),
@@ -38,7 +45,7 @@ export function createMetrics() {
     }),
     toolCalls: new Counter({
       name: 'diffusers_mcp_tool_calls_total',
-      help: 'Tool calls by tool and outcome: ok or an error code.',
+      help: 'Tool calls by tool and outcome: ok or an error code; client_left where nobody waited for the end.',
       labelNames: ['tool', 'outcome'],
       registers,
     }),

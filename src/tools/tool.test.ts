@@ -2,6 +2,7 @@ import { pino } from 'pino'
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { ANONYMOUS } from '../auth/caller.ts'
+import { clientLeft } from '../errors.ts'
 import { imageRequest } from '../runtimes/request.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
 import { createToolCaller, defineTool, parseInput } from './tool.ts'
@@ -42,14 +43,17 @@ describe('parseInput', () => {
 
 describe('a tool caller', () => {
   const metrics = createMetrics()
-  const tool = defineTool({
+  const definition = {
     name: 'double',
     title: 'Double',
     description: 'Doubles a number.',
-    scope: 'data:read',
+    scope: 'data:read' as const,
     annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
     input: z.strictObject({ n: z.number() }),
     output: z.object({ n: z.number() }),
+  }
+  const tool = defineTool({
+    ...definition,
     async run({ n }) {
       if (n === 13) throw new Error('private cause')
       return { structured: { n: n * 2 }, content: [{ type: 'text', text: String(n * 2) }] }
@@ -70,6 +74,30 @@ describe('a tool caller', () => {
     const failure = await caller.call('double', { n: 13 }, context).catch((error) => error)
     expect(failure).toMatchObject({ code: 'internal' })
     expect(failure.message).not.toContain('private cause')
+  })
+
+  test('counts a call whose client left as such, and every other abort as a failure', async () => {
+    const lines: string[] = []
+    const log = pino({ level: 'info' }, { write: (line: string) => lines.push(line) })
+    const left = new AbortController()
+    const aborting = defineTool({
+      ...definition,
+      async run(_, { signal }) {
+        signal.throwIfAborted()
+        throw new DOMException('This operation was aborted', 'AbortError')
+      },
+    })
+    const counted = createMetrics()
+    const caller = createToolCaller({ tools: [aborting], log, metrics: counted })
+    const call = () => caller.call('double', { n: 1 }, { ...context, signal: left.signal })
+    await expect(call()).rejects.toMatchObject({ code: 'internal' })
+    expect(lines).toHaveLength(1)
+    left.abort(clientLeft())
+    await expect(call()).rejects.toMatchObject({ code: 'client_left' })
+    expect(lines).toHaveLength(1)
+    const text = await counted.registry.metrics()
+    expect(text).toContain('diffusers_mcp_tool_calls_total{tool="double",outcome="client_left"} 1')
+    expect(text).toContain('diffusers_mcp_tool_calls_total{tool="double",outcome="internal"} 1')
   })
 
   test('asks for the scope of the tool, before it looks at the arguments', async () => {

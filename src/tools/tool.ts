@@ -32,7 +32,10 @@ export const idempotencyKeySchema = z
 
 export interface ToolContext {
   readonly caller: Caller
-  /** Aborted when the caller closed the stream or cancelled the call. */
+  /**
+   * Aborted when the caller closed the connection (`client_left`) or cancelled the call, or when the server ended it. The
+   * reason is an AppError.
+   */
   readonly signal: AbortSignal
   readonly requestId: string
   /** Milliseconds after which the result is of no use; absent: the server's default. */
@@ -151,7 +154,7 @@ export function createToolCaller(options: {
         metrics.toolCalls.inc({ tool: name, outcome: 'ok' })
         return result
       } catch (thrown) {
-        const error = toAppError(thrown)
+        const error = toAppError(thrown, context.signal)
         metrics.toolCalls.inc({ tool: name, outcome: error.code })
         if (error.isForOperator)
           log.error({ event: 'tool failed', tool: name, request_id: context.requestId, err: error.cause })

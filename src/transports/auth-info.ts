@@ -1,12 +1,15 @@
 /** Carries who asks through the MCP SDK, whose servers know `AuthInfo` only. */
 import type { AuthInfo } from '@modelcontextprotocol/server'
 import { ANONYMOUS, type Caller } from '../auth/caller.ts'
+import type { AppError } from '../errors.ts'
 
 /** What a transport knows of a request or connection. */
 export interface Asking {
   readonly caller: Caller
   /** Absent on stdio, where nothing gave the request an id. */
   readonly requestId?: string
+  /** The error of a call whose connection has closed. Absent on stdio, where only the client closes it. */
+  readonly reasonOfClosing?: () => AppError
 }
 
 /** Who asks, as the SDK hands it to the factory of servers. */

@@ -1,5 +1,5 @@
 /** Reads JSON from outside. Checks size and depth before parsing. */
-import { AppError, quote } from '../errors.ts'
+import { AppError, clientLeft, quote } from '../errors.ts'
 
 /** No request needs deeper nesting, so parsing it would waste CPU. */
 const MAX_DEPTH = 32
@@ -7,7 +7,7 @@ const MAX_DEPTH = 32
 /**
  * The parsed JSON body.
  * @param options `maxBytes` is the largest body accepted.
- * @throws AppError `unsupported_media_type`, `too_large`, `invalid_request` (no JSON, nested too deeply).
+ * @throws AppError `unsupported_media_type`, `too_large`, `invalid_request` (no JSON, nested too deeply), `client_left`.
  */
 export async function readJson(request: Request, { maxBytes }: { maxBytes: number }): Promise<unknown> {
   const type = request.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase()
@@ -43,19 +43,22 @@ async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array
       `The body is larger than the ${maxBytes} bytes that this server accepts (MAX_BODY_BYTES).`,
     )
   const declared = request.headers.get('content-length')
-  if (declared !== null) {
-    if (Number(declared) > maxBytes) throw tooLarge()
-    return new Uint8Array(await request.arrayBuffer())
+  if (declared !== null && Number(declared) > maxBytes) throw tooLarge()
+  try {
+    if (declared !== null) return new Uint8Array(await request.arrayBuffer())
+    if (!request.body) return new Uint8Array()
+    const chunks: Uint8Array[] = []
+    let size = 0
+    for await (const chunk of request.body) {
+      size += chunk.byteLength
+      if (size > maxBytes) throw tooLarge()
+      chunks.push(chunk)
+    }
+    return Buffer.concat(chunks)
+  } catch (error) {
+    // Nothing but the connection can fail here.
+    throw error instanceof AppError ? error : clientLeft(error)
   }
-  if (!request.body) return new Uint8Array()
-  const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of request.body) {
-    size += chunk.byteLength
-    if (size > maxBytes) throw tooLarge()
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks)
 }
 
 /** Counts brackets outside of strings in one pass, without recursion. */

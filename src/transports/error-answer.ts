@@ -5,6 +5,7 @@ import { challengeOf, type ResourcePath } from '../auth/protected-resource.ts'
 import { type AppError, ERROR_STATUS, type ErrorCode, rpcError, toAppError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { AppEnv } from './context.ts'
+import { clientSignal } from './leaving.ts'
 
 /** RFC 9457. */
 export const problemAnswer = z.object({
@@ -26,7 +27,8 @@ export function answerErrors({
   readonly log: Logger
 }): (thrown: Error, c: Context<AppEnv>) => Response {
   return (thrown, c) => {
-    const error = toAppError(thrown)
+    const known = toAppError(thrown, clientSignal(c))
+    const error = known.code === 'client_left' ? c.var.reasonOfClosing() : known
     if (error.isForOperator)
       log.error({ event: 'request failed', request_id: c.var.requestId, err: error.cause })
     if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))

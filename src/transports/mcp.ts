@@ -6,18 +6,19 @@ import {
   ProtocolError,
   ProtocolErrorCode,
   ResourceNotFoundError,
+  SdkError,
+  SdkErrorCode,
   Server,
   type ServerContext,
 } from '@modelcontextprotocol/server'
 import { z } from 'zod'
-import type { Caller } from '../auth/caller.ts'
 import { requireScope, type Scope } from '../auth/scopes.ts'
-import { AppError, toAppError } from '../errors.ts'
+import { AppError, clientLeft, toAppError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { imageTemplate, listImageResources, readImageResource } from '../tools/image/resource.ts'
 import { getPrompt, PROMPTS } from '../tools/prompts.ts'
 import { idempotencyKeySchema, META, parseInput, type ToolCaller, type ToolContext } from '../tools/tool.ts'
-import { askingOf, authInfoOf } from './auth-info.ts'
+import { type Asking, askingOf, authInfoOf } from './auth-info.ts'
 import { METHOD_SCOPES } from './method-scopes.ts'
 import { asTask, declaresTasks, serveTasks, TASK_WAIT_MS, TASKS_EXTENSION, type TaskParts } from './tasks.ts'
 
@@ -48,7 +49,8 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
   ].join(' ')
 
   return ({ authInfo }) => {
-    const { caller, requestId } = askingOf(authInfo)
+    const asking = askingOf(authInfo)
+    const { caller } = asking
     const server = new Server(
       { name: 'diffusers-mcp', title: 'Diffusers MCP', version },
       {
@@ -76,7 +78,7 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
             (context.mcpReq.envelope as Record<string, unknown> | undefined)?.[CLIENT_CAPABILITIES_META_KEY],
           )
         const result = await toolCaller.call(params.name, params.arguments, {
-          ...toolContext(context, caller, requestId),
+          ...toolContext(context, asking),
           waitMs: tasks ? TASK_WAIT_MS : undefined,
         })
         const task = tasks ? await asTask(result, caller, parts) : undefined
@@ -128,7 +130,7 @@ const scoped = z.discriminatedUnion('method', [
 
 /** `/mcp`. It takes the parsed body, whose size was checked before. */
 export interface McpEndpoint {
-  fetch(request: Request, options: { body: unknown; caller: Caller; requestId: string }): Promise<Response>
+  fetch(request: Request, options: { body: unknown } & Required<Asking>): Promise<Response>
   close(): Promise<void>
 }
 
@@ -140,18 +142,21 @@ export function createMcpEndpoint(parts: McpParts, factory = createMcpServerFact
   const streamed = make('sse')
   const plain = make('auto')
   return {
-    async fetch(request, { body, caller, requestId }) {
+    async fetch(request, { body, ...asking }) {
       if (Array.isArray(body))
         throw new AppError(
           'invalid_request',
           'JSON-RPC batches are not accepted: send one message per request.',
         )
       const scope = scopeOf(body, parts.toolCaller)
-      if (scope) requireScope(caller, scope)
+      if (scope) requireScope(asking.caller, scope)
       // The header must agree with the body in the current era, else the handler refuses the request.
       const slow = parts.toolCaller.tools.get(request.headers.get('mcp-name') ?? '')?.slow ?? false
-      const authInfo = authInfoOf({ caller, requestId })
-      return await (slow ? streamed : plain).fetch(request, { parsedBody: body, authInfo })
+      const authInfo = authInfoOf(asking)
+      const answer = await (slow ? streamed : plain).fetch(request, { parsedBody: body, authInfo })
+      // The SDK answers 500 where the connection closed before there was an answer.
+      if (request.signal.aborted) throw asking.reasonOfClosing()
+      return answer
     },
     async close() {
       await Promise.all([streamed.close(), plain.close()])
@@ -166,7 +171,21 @@ const ownMeta = z.object({
   [IDEMPOTENCY_KEY]: idempotencyKeySchema.optional(),
 })
 
-function toolContext(context: ServerContext, caller: Caller, requestId: string | undefined): ToolContext {
+/** The SDK's signal, with an AppError as its reason. */
+function callSignal(signal: AbortSignal, { reasonOfClosing = clientLeft }: Asking): AbortSignal {
+  const ended = new AbortController()
+  const abort = () => {
+    const { reason } = signal
+    const isClosed = reason instanceof SdkError && reason.code === SdkErrorCode.ConnectionClosed
+    ended.abort(isClosed ? reasonOfClosing() : new AppError('cancelled', 'The client cancelled the call.'))
+  }
+  if (signal.aborted) abort()
+  else signal.addEventListener('abort', abort, { once: true })
+  return ended.signal
+}
+
+function toolContext(context: ServerContext, asking: Asking): ToolContext {
+  const { caller, requestId } = asking
   const { _meta, signal, id, notify } = context.mcpReq
   const { [DEADLINE]: deadlineMs, [IDEMPOTENCY_KEY]: idempotencyKey } = parseInput(ownMeta, _meta ?? {}) as {
     [DEADLINE]?: number
@@ -175,7 +194,7 @@ function toolContext(context: ServerContext, caller: Caller, requestId: string |
   const progressToken = _meta?.progressToken
   return {
     caller,
-    signal,
+    signal: callSignal(signal, asking),
     requestId: requestId ?? String(id),
     deadlineMs,
     idempotencyKey,

@@ -6,6 +6,7 @@ import { followJob } from '../../jobs/follow.ts'
 import { hasEnded, type Job, type Jobs } from '../../jobs/job.ts'
 import { describeJob } from '../../tools/image/image-answer.ts'
 import type { AppEnv } from '../context.ts'
+import { clientSignal } from '../leaving.ts'
 import { needs } from '../method-scopes.ts'
 import { streamJob } from './job-stream.ts'
 import { accepts, preferenceOf } from './request.ts'
@@ -41,7 +42,7 @@ export function jobRoutes({ jobs, links }: JobRoutesParts): Hono<AppEnv> {
     if (accepts(c, 'text/event-stream')) return streamJob(c, { watch, describe })
     const { waitMs } = preferenceOf(c)
     if (waitMs === undefined || hasEnded(job)) return c.json(describe(job))
-    return c.json(describe(await followJob({ watch, budgetMs: waitMs, signal: c.req.raw.signal })))
+    return c.json(describe(await followJob({ watch, budgetMs: waitMs, signal: clientSignal(c) })))
   })
 
   app.delete('/api/jobs/:id', needs('image:generate'), async (c) =>

@@ -13,6 +13,7 @@ import { describeImage, listing, pageOfImages } from '../../tools/image/list-ima
 import { parseInput } from '../../tools/tool.ts'
 import { readJson } from '../body.ts'
 import type { AppEnv } from '../context.ts'
+import { clientSignal } from '../leaving.ts'
 import { needs } from '../method-scopes.ts'
 import { streamJob } from './job-stream.ts'
 import { accepts, numbers, preferenceOf, submissionOf } from './request.ts'
@@ -69,7 +70,7 @@ export function pictureRoutes(parts: PictureRoutesParts): Hono<AppEnv> {
       return streamJob(c, { watch: waiter.watch, describe, waiter })
     }
     // A caller that asks for the handle alone does not wait: its job goes on even when the connection is lost.
-    const wait = respondAsync ? { budgetMs: 0 } : { budgetMs: waitMs, signal: c.req.raw.signal }
+    const wait = respondAsync ? { budgetMs: 0 } : { budgetMs: waitMs, signal: clientSignal(c) }
     const job = await generate({ jobs, request, caller, submission: submissionOf(c), ...wait })
     if (respondAsync) {
       c.header('Preference-Applied', 'respond-async')

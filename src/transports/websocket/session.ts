@@ -18,10 +18,10 @@ import { serveStdio } from '@modelcontextprotocol/server/stdio'
 import type { Authenticate } from '../../auth/authenticate.ts'
 import type { Caller } from '../../auth/caller.ts'
 import type { RateLimit } from '../../auth/rate-limit.ts'
-import { AppError, rpcError, toAppError } from '../../errors.ts'
+import { AppError, clientLeft, type ErrorCode, rpcError, toAppError } from '../../errors.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { ToolCaller } from '../../tools/tool.ts'
-import { authInfoOf } from '../auth-info.ts'
+import { type Asking, authInfoOf } from '../auth-info.ts'
 import { parseJson } from '../body.ts'
 import { answerPlain, greeting, type PlainConnection, plainError } from './plain.ts'
 
@@ -38,6 +38,16 @@ const CLOSE = {
   slowReader: [1013, 'Answers are not read as fast as they are asked for.'],
 } as const
 type CloseReason = keyof typeof CLOSE
+
+/** The error of a call that is in flight when this server closes the connection. */
+const CALL_ERROR: Record<CloseReason, ErrorCode> = {
+  idle: 'cancelled',
+  binary: 'invalid_request',
+  expired: 'unauthenticated',
+  tooBig: 'too_large',
+  restart: 'overloaded',
+  slowReader: 'rate_limited',
+}
 
 /** The socket of an engine. */
 export interface Socket {
@@ -109,6 +119,7 @@ export class Session implements Connection, PlainConnection {
   #awaitsPong = false
   #state: 'open' | 'closing' | 'closed' = 'open'
   #reason = 'the peer left'
+  #callError: AppError | undefined
 
   constructor(socket: Socket, opening: Opening, shared: SessionParts) {
     this.#socket = socket
@@ -122,9 +133,9 @@ export class Session implements Connection, PlainConnection {
     return this.#opening.requestId
   }
 
-  get asking(): { caller: Caller; requestId: string } {
+  get asking(): Required<Asking> {
     const { caller, requestId } = this.#opening
-    return { caller, requestId }
+    return { caller, requestId, reasonOfClosing: () => this.#callError ?? clientLeft() }
   }
 
   get toolCaller(): ToolCaller {
@@ -175,8 +186,9 @@ export class Session implements Connection, PlainConnection {
     if (this.#state !== 'open') return
     this.#state = 'closing'
     this.#reason = reason
-    this.#detach()
     const [code, text] = CLOSE[reason]
+    this.#callError = new AppError(CALL_ERROR[reason], text)
+    this.#detach()
     this.#socket.close(code, text)
     setTimeout(() => this.#terminate(), CLOSING_MS).unref()
   }
@@ -231,7 +243,8 @@ export class Session implements Connection, PlainConnection {
   }
 
   #detach(): void {
-    for (const call of this.#calls ?? []) if (call instanceof AbortController) call.abort()
+    for (const call of this.#calls ?? [])
+      if (call instanceof AbortController) call.abort(this.asking.reasonOfClosing())
     this.#calls?.clear()
     this.#channel?.onclose?.()
   }

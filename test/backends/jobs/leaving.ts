@@ -68,7 +68,7 @@ export function abandonment(make: MakeJobs): void {
       const { signal } = await run(0)
       await waiter.leave()
       await state(waiter, 'cancelled')
-      expect(signal.aborted).toBe(true)
+      await eventually(() => expect(signal.aborted).toBe(true))
       await eventually(() => expect(lane()).toMatchObject({ running: 0, releasing: 0 }))
       addsUp()
     })

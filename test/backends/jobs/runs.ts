@@ -50,7 +50,7 @@ export function runs(make: MakeJobs): void {
         error: { code: 'runtime_failed' },
       })
       await run(3)
-      expect(lane()).toMatchObject({ running: 2, queued: 0 })
+      await eventually(() => expect(lane()).toMatchObject({ running: 2, queued: 0 }))
       addsUp()
     })
 

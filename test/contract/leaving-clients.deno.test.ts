@@ -1,0 +1,4 @@
+import { describe } from 'vitest'
+import { leavingClientsContract } from './leaving-clients.ts'
+
+describe('clients that leave, on deno', () => leavingClientsContract('deno'))

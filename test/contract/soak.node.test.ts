@@ -1,0 +1,4 @@
+import { describe } from 'vitest'
+import { soakContract } from './soak.ts'
+
+describe('a soak on node', () => soakContract('node'))
