@@ -87,6 +87,10 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   })
   const readiness = createReadiness({
     dependencies: [...imageDependencies({ config, targets, jobs, images }), ...data.dependencies],
+    toolsets: [
+      ...(config.isForPictures ? ['image'] : []),
+      ...data.dependencies.map(({ toolset }) => toolset),
+    ],
     log,
   })
   const mcpParts = { ...answer, toolCaller, ttlSeconds: settings.ttlSeconds, version: VERSION, log }

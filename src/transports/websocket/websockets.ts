@@ -25,10 +25,7 @@ export interface UpgradeBindings {
   readonly upgrade?: (opening: Opening) => void
 }
 
-export interface WebSocketParts extends Omit<SessionParts, 'now' | 'isDraining' | 'gone'> {
-  /** Milliseconds since 1970. */
-  readonly now?: () => number
-}
+export type WebSocketParts = Omit<SessionParts, 'isDraining' | 'gone'>
 
 export interface WebSockets {
   readonly limits: WebSocketLimits
@@ -74,14 +71,13 @@ function chooseProtocol(offered: string | undefined): 'mcp' | undefined {
 
 /** All connections of this process. */
 export function createWebSockets(parts: WebSocketParts): WebSockets {
-  const { limits, log, now = Date.now } = parts
+  const { limits, log } = parts
   const sessions = new Set<Session>()
   let draining = false
   let emptied: (() => void) | undefined
 
   const shared: SessionParts = {
     ...parts,
-    now,
     isDraining: () => draining,
     gone(session, reason) {
       sessions.delete(session)
@@ -91,7 +87,7 @@ export function createWebSockets(parts: WebSocketParts): WebSockets {
   }
   // One timer serves all: it checks ten thousand connections in a millisecond.
   const timer = setInterval(() => {
-    const at = now()
+    const at = performance.now()
     for (const session of sessions) session.tick(at)
   }, TICK_MS)
   timer.unref()
