@@ -11,6 +11,7 @@ import type { ImageStore } from './images/image.ts'
 import { createLinks } from './images/links.ts'
 import { openImages } from './images/open.ts'
 import { scheduleSweep } from './images/sweep.ts'
+import { watchStore } from './images/watch.ts'
 import type { Jobs } from './jobs/job.ts'
 import { openJobs } from './jobs/open.ts'
 import { createTargets, type Target } from './runtimes/targets.ts'
@@ -53,7 +54,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   let publicUrl = config.publicUrl
   const metrics = createMetrics()
   const targets = createTargets(config.targets)
-  const images = await openImages({ ...settings, valkeyUrl: config.valkeyUrl, log })
+  const images = watchStore(await openImages({ ...settings, valkeyUrl: config.valkeyUrl, log }), { log })
   const randomKey = randomBytes(32).toString('base64url')
   const links = createLinks({
     publicUrl: () => publicUrl,

@@ -137,6 +137,8 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
         twins.release(twin.entry)
       }
       if (draining) return refuse(lane, 'overloaded', shuttingDown())
+      const trouble = images.trouble?.()
+      if (trouble) return refuse(lane, 'overloaded', trouble)
       const view = viewOf(asked)
       const because = judge(view)
       if (because) return refuse(lane, REFUSED_AS[because], refusal({ target: target.name, because, view }))

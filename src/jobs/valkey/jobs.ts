@@ -111,17 +111,18 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
         throw error
       }
       for (;;) {
+        const trouble = images.trouble?.()
         const submission = {
           ...submissionOf({ asked, caller, lane: lanes.get(target.name), options, submitOptions }),
           leaseMs,
-          closed: draining,
+          closed: draining || trouble !== undefined,
         }
         const reply = await book.submit(submission)
         switch (reply.verdict) {
           case 'conflict':
             return refuse('conflict', keyConflict())
           case 'closed':
-            return refuse('overloaded', shuttingDown())
+            return refuse('overloaded', trouble ?? shuttingDown())
           case 'refused': {
             const error = refusal({ target: target.name, because: reply.because, view: reply.view })
             return refuse(error.code as Refusal, error)
