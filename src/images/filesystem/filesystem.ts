@@ -40,21 +40,6 @@ export async function createFilesystemImages(options: {
     return result
   }
 
-  /** Writes; while the disk is full, as much as the picture takes is removed first, oldest first. */
-  async function writeInRoom<T>(bytes: number, act: () => Promise<T>): Promise<T> {
-    for (;;) {
-      try {
-        return await act()
-      } catch (error) {
-        const oldest = catalogue.inTheWayOf({ bytes, maxBytes: catalogue.bytes(), now: now() })
-        // Other data may fill the disk: pictures that would not make enough room stay.
-        const enough = (await files.freeBytes()) + catalogue.bytes() >= bytes
-        if (!isFull(error) || oldest.length === 0 || !enough) throw error
-        for (const id of oldest) await discard(id)
-      }
-    }
-  }
-
   try {
     await files.createDirectory()
     // Before anything is written: a disk that is full of expired pictures is no reason not to start.
@@ -86,7 +71,7 @@ export async function createFilesystemImages(options: {
           if (stored) return stored
           await refresh()
           for (const id of catalogue.inTheWayOf({ bytes, maxBytes, now: now() })) await discard(id)
-          return await writeInRoom(bytes, () => write(image, json))
+          return await inRoom({ bytes, files, catalogue, discard, now }, () => write(image, json))
         })
       try {
         const stored = await retry(attempt, {
@@ -102,18 +87,7 @@ export async function createFilesystemImages(options: {
       }
     },
 
-    async check() {
-      try {
-        await files.tryToWrite()
-        const free = await files.freeBytes()
-        if (free + catalogue.bytes() < missing)
-          throw Object.assign(new Error(`${free} bytes free`), { code: 'ENOSPC' })
-      } catch (error) {
-        // A full disk takes pictures while older ones can make room.
-        if (isFull(error) && catalogue.bytes() >= Math.max(missing, 1)) return
-        throw new Error(`${directory} cannot be written to: ${codeOf(error)}`, { cause: error })
-      }
-    },
+    check: () => checkRoom({ directory, files, catalogue, missing }),
 
     async get(id) {
       const record = await head(id)
@@ -235,6 +209,44 @@ function createFolder({ directory, now }: { directory: string; now: () => number
       await files.removeOldPartials(now())
       return expired.length
     },
+  }
+}
+
+type Folder = ReturnType<typeof createFolder>
+
+/** Writes; while the disk is full, as much as the picture takes is removed first, oldest first. */
+async function inRoom<T>(
+  folder: Pick<Folder, 'files' | 'catalogue' | 'discard'> & { bytes: number; now: () => number },
+  write: () => Promise<T>,
+): Promise<T> {
+  const { files, catalogue, discard, bytes, now } = folder
+  for (;;) {
+    try {
+      return await write()
+    } catch (error) {
+      const oldest = catalogue.inTheWayOf({ bytes, maxBytes: catalogue.bytes(), now: now() })
+      // Other data may fill the disk: pictures that would not make enough room stay.
+      const enough = (await files.freeBytes()) + catalogue.bytes() >= bytes
+      if (!isFull(error) || oldest.length === 0 || !enough) throw error
+      for (const id of oldest) await discard(id)
+    }
+  }
+}
+
+/** @param missing what the last picture that did not fit takes, in bytes. @throws Error while none can be written. */
+async function checkRoom(
+  folder: Pick<Folder, 'files' | 'catalogue'> & { directory: string; missing: number },
+): Promise<void> {
+  const { directory, files, catalogue, missing } = folder
+  try {
+    await files.tryToWrite()
+    const free = await files.freeBytes()
+    if (free + catalogue.bytes() < missing)
+      throw Object.assign(new Error(`${free} bytes free`), { code: 'ENOSPC' })
+  } catch (error) {
+    // A full disk takes pictures while older ones can make room.
+    if (isFull(error) && catalogue.bytes() >= Math.max(missing, 1)) return
+    throw new Error(`${directory} cannot be written to: ${codeOf(error)}`, { cause: error })
   }
 }
 
