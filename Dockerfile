@@ -24,7 +24,7 @@ RUN chmod -R a+rX,go-w LICENSE deno.json package.json src model
 FROM ${DENO_IMAGE} AS deno
 # For the embedded model, see src/runtimes/embedded/painter.ts.
 ENV DENO_V8_FLAGS=--no-wasm-tier-up,--no-wasm-dynamic-tiering
-ENV NODE_ENV=production HOST=0.0.0.0 DENO_DIR=/deno-dir DENO_NO_UPDATE_CHECK=1
+ENV NODE_ENV=production HOST=0.0.0.0 DENO_DIR=/deno-dir DENO_NO_UPDATE_CHECK=1 IMAGES_DIR=/data
 WORKDIR /app
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/package.json /app/LICENSE /app/deno.json ./
@@ -32,23 +32,26 @@ COPY --from=build /app/src ./src
 COPY --from=build /app/model ./model
 # Deno compiles the code here, because the root file system is read-only later.
 RUN deno cache --quiet src/main.deno.ts src/main.wait.ts src/runtimes/embedded/painter-thread.ts && chmod -R a+rX,go-w /deno-dir
+# For IMAGES_BACKEND=filesystem; mount a volume here.
+RUN install -d -o 10001 -m 0700 /data
 USER 10001:10001
 EXPOSE 8080
-# Only sockets, the environment, reading files, the host name, and sharp's native library.
-ENTRYPOINT ["deno", "run", "--quiet", "--cached-only", "--no-prompt", "--allow-net", "--allow-env", "--allow-read", "--allow-sys", "--allow-ffi", "src/main.deno.ts"]
+# Only sockets, the environment, reading files, writing pictures, the host name, and sharp's native library.
+ENTRYPOINT ["deno", "run", "--quiet", "--cached-only", "--no-prompt", "--allow-net", "--allow-env", "--allow-read", "--allow-write=/data", "--allow-sys", "--allow-ffi", "src/main.deno.ts"]
 
 # A build without --target makes the last stage.
 FROM ${NODE_IMAGE} AS node
 # A small young generation takes a quarter less memory at its peak, at no measurable cost (bench/README.md).
-ENV NODE_ENV=production HOST=0.0.0.0 NODE_COMPILE_CACHE=/app/.compiled NODE_OPTIONS=--max-semi-space-size=8
+ENV NODE_ENV=production HOST=0.0.0.0 NODE_COMPILE_CACHE=/app/.compiled NODE_OPTIONS=--max-semi-space-size=8 IMAGES_DIR=/data
 WORKDIR /app
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/package.json /app/LICENSE ./
 COPY --from=build /app/src ./src
 COPY --from=build /app/model ./model
-RUN install -d -o 10001 .compiled
+# /data is for IMAGES_BACKEND=filesystem; mount a volume there.
+RUN install -d -o 10001 .compiled && install -d -o 10001 -m 0700 /data
 # Above 10000, so that it is not a user of the host. Any other UID (OpenShift) works too, because the server writes
-# nothing here.
+# nothing here but pictures in /data, if it is told to.
 USER 10001:10001
 # Node compiles the code here, as the user of the server, because its cache is valid only for that user. A start then
 # takes half the time and 18 MB less memory. Other users compile at every start.

@@ -12,6 +12,7 @@ import type { ImageStore } from './images/image.ts'
 import { createLinks } from './images/links.ts'
 import { openImages } from './images/open.ts'
 import { scheduleSweep } from './images/sweep.ts'
+import { watchStore } from './images/watch.ts'
 import type { Jobs } from './jobs/job.ts'
 import { openJobs } from './jobs/open.ts'
 import { createTargets, type Target } from './runtimes/targets.ts'
@@ -55,7 +56,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   const stopping = new AbortController()
   const metrics = createMetrics()
   const targets = createTargets(config.targets)
-  const images = await openImages({ ...settings, valkeyUrl: config.valkeyUrl, log })
+  const images = watchStore(await openImages({ ...settings, valkeyUrl: config.valkeyUrl, log }), { log })
   const randomKey = randomBytes(32).toString('base64url')
   const links = createLinks({
     publicUrl: () => publicUrl,
@@ -89,6 +90,10 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   })
   const readiness = createReadiness({
     dependencies: [...imageDependencies({ config, targets, jobs, images }), ...data.dependencies],
+    toolsets: [
+      ...(config.isForPictures ? ['image'] : []),
+      ...data.dependencies.map(({ toolset }) => toolset),
+    ],
     log,
   })
   const mcpParts = { ...answer, toolCaller, ttlSeconds: settings.ttlSeconds, version: VERSION, log }

@@ -1,5 +1,5 @@
 /** The keys that JWTs are signed with, fetched from the issuer and kept through its outages. */
-import { createLocalJWKSet, createRemoteJWKSet, customFetch, type JWTVerifyGetKey } from 'jose'
+import { createLocalJWKSet, errors, type JWTVerifyGetKey } from 'jose'
 import { AppError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 
@@ -14,25 +14,32 @@ const RETRY_MS = 5_000
 const TIMEOUT_MS = 3_000
 
 /**
- * A key set for jose. Concurrent callers share one fetch.
+ * A key set for jose. Concurrent callers share one fetch. jose has such a set too, but its ages are by the wall clock: a
+ * clock that is set back an hour would keep withdrawn keys for that hour, and refuse new ones.
  * The keys throw AppError `runtime_unavailable` before the first successful fetch, and when the last one is a day old.
  */
 export function createJwks({ url, log }: { readonly url: string; readonly log: Logger }): JWTVerifyGetKey {
-  let last: { readonly body: string; readonly at: number } | undefined
+  /** What the issuer said last, and when: by `performance.now()`, as all times here. */
+  let last: { readonly keys: JWTVerifyGetKey; readonly at: number } | undefined
+  let askedAt = Number.NEGATIVE_INFINITY
   let failedAt = Number.NEGATIVE_INFINITY
+  let asking: Promise<void> | undefined
 
-  async function fetchOrKeep(...[address, init]: Parameters<typeof fetch>): Promise<Response> {
-    const kept = last && Date.now() - last.at < MAX_STALE_MS ? last : undefined
-    if (!kept && Date.now() - failedAt < RETRY_MS) throw unavailable()
+  async function ask(): Promise<void> {
+    if (last && performance.now() - last.at >= MAX_STALE_MS) last = undefined
+    const kept = last
+    if (!kept && performance.now() - failedAt < RETRY_MS) throw unavailable()
     try {
-      const response = await fetch(address, init)
+      const response = await fetch(url, {
+        headers: { accept: 'application/json, application/jwk-set+json' },
+        redirect: 'manual',
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+      })
       if (response.status !== 200) throw new Error(`it answered ${response.status}`)
-      const body = await response.text()
-      createLocalJWKSet(JSON.parse(body))
-      last = { body, at: Date.now() }
-      return new Response(body)
+      const keys = createLocalJWKSet(JSON.parse(await response.text()))
+      last = { keys, at: performance.now() }
     } catch (error) {
-      failedAt = Date.now()
+      failedAt = performance.now()
       const reason = error instanceof Error ? error.message : String(error)
       if (!kept) {
         log.error({ event: 'JWKS cannot be fetched: no JWT can be checked', url, reason })
@@ -42,19 +49,33 @@ export function createJwks({ url, log }: { readonly url: string; readonly log: L
         event: 'JWKS cannot be fetched: the last keys stay',
         url,
         reason,
-        age_seconds: Math.round((Date.now() - kept.at) / 1000),
+        age_seconds: Math.round((performance.now() - kept.at) / 1000),
         at_most_seconds: MAX_STALE_MS / 1000,
       })
-      return new Response(kept.body)
+    } finally {
+      askedAt = performance.now()
     }
   }
 
-  return createRemoteJWKSet(new URL(url), {
-    cacheMaxAge: MAX_AGE_MS,
-    cooldownDuration: COOL_DOWN_MS,
-    timeoutDuration: TIMEOUT_MS,
-    [customFetch]: fetchOrKeep,
-  })
+  function askOnce(): Promise<void> {
+    asking ??= ask().finally(() => {
+      asking = undefined
+    })
+    return asking
+  }
+
+  return async (header, token) => {
+    if (!last || performance.now() - askedAt >= MAX_AGE_MS) await askOnce()
+    const { keys } = last as { keys: JWTVerifyGetKey }
+    try {
+      return await keys(header, token)
+    } catch (error) {
+      if (!(error instanceof errors.JWKSNoMatchingKey) || performance.now() - askedAt < COOL_DOWN_MS)
+        throw error
+    }
+    await askOnce()
+    return await (last as { keys: JWTVerifyGetKey }).keys(header, token)
+  }
 }
 
 const unavailable = () =>

@@ -151,7 +151,7 @@ describe('by published keys', () => {
     jwks = { rs: rs.jwk, es: es.jwk, ed: ed.jwk, next: next.jwk }
   })
   beforeEach(() => {
-    vi.useFakeTimers({ toFake: ['Date'] })
+    vi.useFakeTimers({ toFake: ['Date', 'performance'] })
     published = [jwks.rs, jwks.es, jwks.ed] as JWK[]
     answer = () => Response.json({ keys: published })
     fetched.mockClear()
@@ -172,7 +172,7 @@ describe('by published keys', () => {
     count += 1
     return es256({ ...CLAIMS(), exp: seconds(48 * 3600), jti: String(count) })
   }
-  const later = (ms: number) => vi.setSystemTime(Date.now() + ms)
+  const later = (ms: number) => vi.advanceTimersByTime(ms)
   const down = () => {
     answer = () => {
       throw new TypeError('fetch failed')
@@ -235,6 +235,19 @@ describe('by published keys', () => {
     for (let round = 0; round < 20; round += 1)
       await verify(await sign(CLAIMS(), pair.next, { alg: 'ES256', kid: `made-up-${round}` })).catch(() => {})
     expect(fetched).toHaveBeenCalledTimes(2)
+  })
+
+  test.each([-HOUR_MS, HOUR_MS])('a clock set by %i ms changes no pause between fetches', async (step) => {
+    const verify = verifier()
+    await verify(await es256())
+    vi.setSystemTime(Date.now() + step)
+    published = [jwks.next as JWK]
+    await expect(verify(await rotated())).rejects.toThrow(/key that it names/)
+    expect(fetched).toHaveBeenCalledTimes(1)
+    later(31_000)
+    await expect(verify(await rotated())).resolves.toBeDefined()
+    later(602_000)
+    await expect(verify(await es256())).rejects.toThrow(/key that it names/)
   })
 
   test('a withdrawn key loses effect: unknown tokens within 10 minutes, known ones 5 minutes later', async () => {

@@ -59,7 +59,7 @@ export function createVerifyJwt(settings: JwtSettings & { readonly log: Logger }
     requiredClaims: ['exp', 'sub'],
   }
   const jwks = 'jwksUrl' in keys ? createJwks({ url: keys.jwksUrl, log: settings.log }) : undefined
-  const cache = new Map<string, { readonly caller: Caller; readonly until: number }>()
+  const cache = new Map<string, { readonly caller: Caller & { expiresAt: number }; readonly until: number }>()
   let secret = ''
 
   async function payloadOf(token: string): Promise<JWTPayload> {
@@ -82,10 +82,11 @@ export function createVerifyJwt(settings: JwtSettings & { readonly log: Logger }
     }
     const hash = sha256(token, 'base64')
     const cached = cache.get(hash)
-    if (cached && cached.until > Date.now()) return cached.caller
+    if (cached && performance.now() < cached.until && Date.now() < cached.caller.expiresAt)
+      return cached.caller
     cache.delete(hash)
     const caller = callerOf(issuer, await payloadOf(token).catch(refuse))
-    cache.set(hash, { caller, until: Math.min(caller.expiresAt, Date.now() + CACHE_MS) })
+    cache.set(hash, { caller, until: performance.now() + CACHE_MS })
     if (cache.size > MAX_CACHED) cache.delete(cache.keys().next().value as string)
     return caller
   }

@@ -22,7 +22,7 @@ export function fixedSecret(value: string): Secret {
  * rotation leaves the file unreadable or empty, the last good value stays.
  * @throws Error when the file is unreadable or empty at the start.
  */
-export function fileSecret(path: string, now: () => number = Date.now): Secret {
+export function fileSecret(path: string, now: () => number = () => performance.now()): Secret {
   const load = () => {
     const value = readFileSync(path, 'utf8').trim()
     if (value === '') throw new Error(`${path} is empty`)

@@ -419,7 +419,7 @@ export class MCPWebSocketClient {
       )
       let listing = false
       socket.addEventListener('message', ({ data }) => {
-        this.#heardAt = Date.now()
+        this.#heardAt = performance.now()
         const message = JSON.parse(String(data)) as Message
         if (this.#ready || message.id !== 0) return this.#receive(message)
         if (message.error) {
@@ -527,12 +527,12 @@ export class MCPWebSocketClient {
 
   /** A peer that vanishes does not close its connection, so the client pings it while calls wait. */
   #watchForSilence(): void {
-    this.#heardAt = Date.now()
+    this.#heardAt = performance.now()
     clearInterval(this.#watch)
     this.#watch = setInterval(() => {
       const socket = this.#socket
       if (!socket || !this.#ready) return
-      const silence = Date.now() - this.#heardAt
+      const silence = performance.now() - this.#heardAt
       if (silence >= 2 * SILENCE_MS) {
         this.#lost(socket, 1006, 'no sign of life')
         socket.close()

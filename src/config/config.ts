@@ -42,6 +42,8 @@ export interface Config extends DataSettings {
   }
   readonly logLevel: Raw['LOG_LEVEL']
   readonly targets: readonly TargetDefinition[]
+  /** False where only data sources are configured: pictures are then an extra that nobody asked for. */
+  readonly isForPictures: boolean
   /** The Kubernetes Service of the single runtime, for diagnostics. */
   readonly runtimeService: string | undefined
   readonly runtimeWaitMs: number
@@ -107,6 +109,7 @@ export function loadConfig(env: Environment): Config {
     },
     logLevel: value.LOG_LEVEL,
     targets,
+    isForPictures: isNamed(value) || (!cluster && !xdp),
     runtimeService: value.DIFFUSERS_RUNTIME_SERVICE
       ? `${value.DIFFUSERS_RUNTIME_SERVICE}${value.DIFFUSERS_RUNTIME_NAMESPACE ? `.${value.DIFFUSERS_RUNTIME_NAMESPACE}` : ''}`
       : undefined,
@@ -176,6 +179,11 @@ function readSettings(env: Environment, problems: ConfigProblem[]): { value: Raw
     if (secret) secrets[name] = secret
   }
   return { value: value as Raw, secrets }
+}
+
+/** True if a variable names the target. */
+function isNamed({ RUNTIMES, RUNTIMES_FILE, DIFFUSERS_RUNTIME_URL }: Raw): boolean {
+  return [RUNTIMES, RUNTIMES_FILE, DIFFUSERS_RUNTIME_URL].some(Boolean)
 }
 
 /** True if only this machine can connect to the address. */

@@ -43,6 +43,8 @@ export function createCatalogue() {
   return {
     has: (id: string) => byId.has(id),
     ids: () => [...byId.keys()],
+    /** What all pictures take, in bytes. */
+    bytes: () => total,
 
     /** Adds a picture that takes `bytes`; its id must not be there. */
     add(record: Pick<ImageRecord, 'id' | 'owner' | 'created_at' | 'expires_at'>, bytes: number): void {

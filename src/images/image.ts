@@ -1,4 +1,5 @@
 /** Finished pictures: what a store keeps of one, and what every store can do. */
+import type { AppError } from '../errors.ts'
 
 /** Everything that is known about a picture besides its bytes. Names are those of the request vocabulary. */
 export interface ImageRecord {
@@ -57,7 +58,11 @@ export interface ImageStore {
   list(owner: string, options: { limit: number; after?: string }): Promise<ImagePage>
   /** Removes what has expired; returns how many. */
   sweep(): Promise<number>
-  /** Resolves while the store can be reached; absent for a store in this process. @throws AppError `overloaded` */
+  /** Resolves while the store can take a picture; absent for a store in this process. @throws an error that says why not */
   check?(): Promise<void>
+  /** How long the result of a check holds while all is well, in milliseconds; absent: 5 s. */
+  readonly checkEveryMs?: number
+  /** Why the store is known to take no picture now, for callers; see watch.ts. Asks nobody. */
+  trouble?(): AppError | undefined
   close(): Promise<void>
 }

@@ -21,6 +21,8 @@ const SCRIPT = readFileSync(new URL('./valkey.lua', import.meta.url), 'utf8')
 const COMMAND_TIMEOUT_MS = 5000
 /** How often to ask a server that stopped answering whether it is back, in milliseconds. */
 const PROBE_MS = 500
+/** How long what a check writes stays, in milliseconds. */
+const CHECK_LIVES_MS = 1000
 /** What keys and index of a picture take. The test of the server's memory guards it, and the factor. */
 const OVERHEAD_BYTES = 1024
 /** Valkey's allocator rounds large values up, by a fifth at most. */
@@ -70,6 +72,9 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
     )
   }
 
+  /** Size of the last picture that found the server full, in bytes; 0 after one that did not. */
+  let missing = 0
+
   const pictureKey = (id: string) => `${keys}picture:${id}`
 
   /** The record if it is one and has not expired. */
@@ -100,7 +105,11 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
               String(maxBytes),
             ),
           { until: performance.now() + retryForMs, signal: closing.signal, isTransient: isOutage },
-        )
+        ).catch((error) => {
+          if (String(error?.cause?.message).startsWith('OOM')) missing = png.byteLength
+          throw error
+        })
+        missing = 0
         return JSON.parse(stored) as ImageRecord
       }),
 
@@ -146,7 +155,11 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
         }
       }),
 
-    check: () => valkey.check(),
+    async check() {
+      await valkey.check()
+      // A server that is full refuses every write; one that is nearly full refuses what is large.
+      await valkey.use((client) => client.set(`${keys}check`, Buffer.alloc(missing), 'PX', CHECK_LIVES_MS))
+    },
     async close() {
       closing.abort()
       await close()

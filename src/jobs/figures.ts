@@ -36,7 +36,7 @@ export function createFigures(target: Pick<Target, 'defaults'>) {
   return {
     observe({ work, waitMs, serviceMs }: Sample): void {
       estimator.observe(work, serviceMs)
-      observedAt = Date.now()
+      observedAt = performance.now()
       keep(waits, waitMs)
       keep(services, serviceMs)
     },
@@ -45,7 +45,7 @@ export function createFigures(target: Pick<Target, 'defaults'>) {
     /** What a job counts in fair order: 1 for the target's default picture; large ones use up more of a turn. */
     costOf: (work: Work) => Math.max(1, Math.round((unitsOf(work) ?? unit) / unit / COST_STEP)) * COST_STEP,
     /** True when so little happened lately that the estimate must be put to the test. */
-    stale: () => Date.now() - observedAt > STALE_MS,
+    stale: () => performance.now() - observedAt > STALE_MS,
     report() {
       const estimate = estimator.estimate(target.defaults)
       return {

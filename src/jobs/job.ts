@@ -10,7 +10,10 @@ import type { Metrics } from '../telemetry/metrics.ts'
 
 export type JobState = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'expired'
 
-/** An immutable snapshot. Times are milliseconds since 1970. */
+/**
+ * An immutable snapshot. Times are milliseconds since 1970, all by one clock: only their differences are exact when the
+ * clock of the machine is set while the job lives.
+ */
 export interface Job {
   readonly id: string
   /** Fixed when the job is made, so that a job that has to run twice makes one picture. */
@@ -27,7 +30,10 @@ export interface Job {
   readonly deadlineAt: number
   /** While queued: 1 means next. */
   readonly position?: number
-  /** While queued or running, once enough is known: when the picture should be there. */
+  /**
+   * While queued or running, once enough is known: when the picture should be there. By `performance.now()` of this
+   * process, because callers are told how long that will be.
+   */
   readonly expectedAt?: number
   /** While running, as soon as the runtime reported a step. */
   readonly progress?: StepProgress

@@ -1,10 +1,15 @@
 /** One run of a job: the runtime makes the picture, provenance goes in, the store keeps it. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { toAppError } from '../errors.ts'
 import type { ImageRecord, ImageStore } from '../images/image.ts'
 import { addProvenance } from '../images/provenance.ts'
 import type { StepProgress } from '../runtimes/runtime.ts'
 import type { Target } from '../runtimes/targets.ts'
 import type { Job } from './job.ts'
+
+/** How long a run waits for a store that takes no pictures, and between two looks; in milliseconds. */
+const STORE_PATIENCE_MS = 10_000
+const STORE_LOOK_MS = 250
 
 export interface MakePictureOptions {
   readonly job: Pick<Job, 'id' | 'imageId' | 'owner' | 'request'>
@@ -23,6 +28,7 @@ export interface MakePictureOptions {
 export async function makePicture(options: MakePictureOptions): Promise<ImageRecord> {
   const { job, target, images, ttlSeconds, signal, onProgress, requestId } = options
   const { request } = job
+  await untilStorable(images, signal)
   const generated = await target.runtime.generate(request, { signal, onProgress, requestId })
   signal.throwIfAborted()
   const now = Date.now()
@@ -51,5 +57,16 @@ export async function makePicture(options: MakePictureOptions): Promise<ImageRec
     return await images.put({ record: { ...record, bytes: png.byteLength }, png })
   } catch (error) {
     throw toAppError(error)
+  }
+}
+
+/** A picture is not drawn while the store cannot take it: waits a little, then fails with the store's reason. */
+async function untilStorable(images: ImageStore, signal: AbortSignal): Promise<void> {
+  for (const until = performance.now() + STORE_PATIENCE_MS; ; ) {
+    const trouble = images.trouble?.()
+    if (!trouble) return
+    if (performance.now() > until) throw trouble
+    await sleep(STORE_LOOK_MS)
+    signal.throwIfAborted()
   }
 }

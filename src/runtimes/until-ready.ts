@@ -33,8 +33,8 @@ export async function waitForTargets({
   pauseMs = PAUSE_MS,
   say,
 }: WaitOptions): Promise<boolean> {
-  const started = Date.now()
-  const left = () => started + timeoutMs - Date.now()
+  const started = performance.now()
+  const left = () => started + timeoutMs - performance.now()
   for (const target of targets) {
     if (target.kind === 'simulated' || target.kind === 'embedded') {
       say(`${target.name}: is ${target.kind} in the server, nothing to wait for`)
@@ -51,7 +51,9 @@ export async function waitForTargets({
       said = line
       if (result === undefined) break
       if (left() <= pauseMs) {
-        say(`${target.name}: not ready after ${Math.round((Date.now() - started) / 1000)} s, giving up.`)
+        say(
+          `${target.name}: not ready after ${Math.round((performance.now() - started) / 1000)} s, giving up.`,
+        )
         for (const advice of adviceFor(target.url, target.name, result.step)) say(advice)
         return false
       }

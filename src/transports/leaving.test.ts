@@ -27,7 +27,7 @@ async function serveOne(act: (signal: AbortSignal) => Promise<never>) {
     .use(
       recordRequest({
         jobs: { isCutOff: () => false },
-        readiness: createReadiness({ dependencies: [], log }),
+        readiness: createReadiness({ dependencies: [], toolsets: [], log }),
         stopping: stopping.signal,
         metrics: createMetrics(),
         log,

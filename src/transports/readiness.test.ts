@@ -24,7 +24,7 @@ afterEach(() => {
 })
 
 test('is not ready while starting and while draining, and asks nobody then', async () => {
-  const readiness = createReadiness({ dependencies: [dependency('a')], log })
+  const readiness = createReadiness({ dependencies: [dependency('a')], toolsets: ['image'], log })
   expect(await readiness.report()).toMatchObject({ ready: false, status: 'starting' })
   readiness.set('draining')
   expect(await readiness.report()).toMatchObject({ ready: false, status: 'draining' })
@@ -33,7 +33,11 @@ test('is not ready while starting and while draining, and asks nobody then', asy
 
 test('is ready while one dependency is usable, and says which is not', async () => {
   up.b = false
-  const readiness = createReadiness({ dependencies: [dependency('a'), dependency('b', 'trino')], log })
+  const readiness = createReadiness({
+    dependencies: [dependency('a'), dependency('b', 'trino')],
+    toolsets: ['image', 'trino'],
+    log,
+  })
   readiness.set('serving')
   expect(await readiness.report()).toEqual({
     ready: true,
@@ -46,7 +50,7 @@ test('is ready while one dependency is usable, and says which is not', async () 
 })
 
 test('asks each dependency at most every 5 s, in the background', async () => {
-  const readiness = createReadiness({ dependencies: [dependency('a')], log })
+  const readiness = createReadiness({ dependencies: [dependency('a')], toolsets: ['image'], log })
   readiness.set('serving')
   await Promise.all([readiness.report(), readiness.report()])
   await readiness.report()
@@ -67,7 +71,7 @@ test('a dependency that never answers counts as down after 3 s', async () => {
     check: ({ signal }: { signal: AbortSignal }) =>
       new Promise<void>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
   }
-  const readiness = createReadiness({ dependencies: [silent], log })
+  const readiness = createReadiness({ dependencies: [silent], toolsets: ['image'], log })
   readiness.set('serving')
   expect(await readiness.report()).toMatchObject({
     ready: false,
@@ -78,10 +82,24 @@ test('a dependency that never answers counts as down after 3 s', async () => {
 test('a toolset is of no use without what it requires, whatever else is there', async () => {
   up.jobs = false
   const jobs = { ...dependency('jobs'), required: true }
-  const image = createReadiness({ dependencies: [dependency('a'), jobs], log })
+  const image = createReadiness({ dependencies: [dependency('a'), jobs], toolsets: ['image'], log })
   image.set('serving')
   expect(await image.report()).toMatchObject({ ready: false, status: 'unavailable' })
-  const both = createReadiness({ dependencies: [dependency('a'), jobs, dependency('b', 'trino')], log })
+  const both = createReadiness({
+    dependencies: [dependency('a'), jobs, dependency('b', 'trino')],
+    toolsets: ['image', 'trino'],
+    log,
+  })
   both.set('serving')
   expect(await both.report()).toMatchObject({ ready: true, dependencies: { jobs: { ok: false } } })
+})
+
+test('a clock that is set back does not stop the checks', async () => {
+  const readiness = createReadiness({ dependencies: [dependency('a')], toolsets: ['image'], log })
+  readiness.set('serving')
+  await readiness.report()
+  vi.setSystemTime(Date.now() - 3_600_000)
+  await vi.advanceTimersByTimeAsync(5001)
+  await readiness.report()
+  expect(asked).toEqual(['a', 'a'])
 })

@@ -39,12 +39,17 @@ export interface Readiness {
   report(): Promise<ReadyReport>
 }
 
-/** The server is ready while at least one toolset is usable. */
+/**
+ * The server is ready while at least one of its toolsets is usable. `toolsets` are those that the operator configured;
+ * others are reported, and do not count.
+ */
 export function createReadiness({
   dependencies,
+  toolsets,
   log,
 }: {
   dependencies: readonly Dependency[]
+  toolsets: readonly string[]
   log: Logger
 }): Readiness {
   let phase: 'starting' | 'serving' | 'draining' = 'starting'
@@ -68,7 +73,7 @@ export function createReadiness({
   async function refresh(): Promise<void> {
     const before = known
     known = Object.fromEntries(await Promise.all(dependencies.map(ask)))
-    checkedAt = Date.now()
+    checkedAt = performance.now()
     for (const [name, status] of Object.entries(known))
       if (status.ok !== before[name]?.ok)
         log[status.ok ? 'info' : 'warn']({
@@ -95,12 +100,12 @@ export function createReadiness({
     isDraining: () => phase === 'draining',
     async report() {
       if (phase !== 'serving') return { ready: false, status: phase, dependencies: known }
-      if (Date.now() - checkedAt > FRESH_MS)
+      if (performance.now() - checkedAt > FRESH_MS)
         checking ??= refresh().finally(() => {
           checking = undefined
         })
       if (checkedAt === Number.NEGATIVE_INFINITY) await checking
-      const usable = [...new Set(dependencies.map(({ toolset }) => toolset))].some(isUsable)
+      const usable = toolsets.some(isUsable)
       return { ready: usable, status: usable ? 'ready' : 'unavailable', dependencies: known }
     },
   }

@@ -50,7 +50,7 @@ export function connectValkey(options: {
 }): Valkey {
   const { url, what, effect = 'new generations are refused until it is back', log, onReady } = options
   const { commandTimeoutMs = COMMAND_TIMEOUT_MS } = options
-  let awaySince: number | undefined = Date.now()
+  let awaySince: number | undefined = performance.now()
   let told = false
   let closing = false
 
@@ -71,7 +71,7 @@ export function connectValkey(options: {
   }
 
   function away(cause: unknown): void {
-    awaySince ??= Date.now()
+    awaySince ??= performance.now()
     if (told || closing) return
     told = true
     log.warn({
@@ -84,7 +84,7 @@ export function connectValkey(options: {
 
   function back(): void {
     if (awaySince !== undefined && told)
-      log.info({ event: `${what} is back`, away_ms: Date.now() - awaySince })
+      log.info({ event: `${what} is back`, away_ms: performance.now() - awaySince })
     awaySince = undefined
     told = false
   }
@@ -144,7 +144,7 @@ export function connectValkey(options: {
       if (awaySince !== undefined)
         throw new AppError(
           'overloaded',
-          `no connection to ${addressOf(url.read())} for ${Math.round((Date.now() - awaySince) / 1000)} s`,
+          `no connection to ${addressOf(url.read())} for ${Math.round((performance.now() - awaySince) / 1000)} s`,
         )
     },
 

@@ -7,7 +7,7 @@
  * these names.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isImageId, parseRecord } from '../check.ts'
 import type { ImageRecord } from '../image.ts'
@@ -40,9 +40,20 @@ export function createFiles(directory: string) {
     /** Does once what every write will do. */
     async tryToWrite(): Promise<void> {
       const partial = newPartial()
-      await mkdir(partial, { mode: 0o700 })
-      await writeSynced(join(partial, RECORD), '{}')
+      try {
+        await mkdir(partial, { mode: 0o700 })
+        await writeSynced(join(partial, RECORD), '{}')
+      } catch (error) {
+        await rm(partial, { recursive: true, force: true }).catch(() => {})
+        throw error
+      }
       await rm(partial, { recursive: true })
+    },
+
+    /** Space that is left on the disk, in bytes. */
+    async freeBytes(): Promise<number> {
+      const { bavail, bsize } = await statfs(directory)
+      return bavail * bsize
     },
 
     /** The ids that have a folder, whole or not. */
@@ -116,6 +127,11 @@ export function sizeOnDisk({ bytes }: ImageRecord, json: string): number {
 /** True for the failure to rename a folder onto another one. */
 export function isTaken(error: unknown): boolean {
   return TAKEN.includes(codeOf(error))
+}
+
+/** True where the disk, or what its user may take of it, is full. */
+export function isFull(error: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT'].includes(codeOf(error))
 }
 
 /** The code of a failed system call, or the error as text. */

@@ -266,7 +266,12 @@ describe('the filesystem store', () => {
   ])(
     'answers %s with a sentence, leaves nothing behind, and works again afterwards',
     async (code, message) => {
-      const store = await openStore()
+      const store = await createFilesystemImages({
+        directory,
+        maxBytes: 2 ** 20,
+        now: () => NOON,
+        retryForMs: 500,
+      })
       disk.failure = code
       await expect(store.put(makeImage(png))).rejects.toMatchObject({
         code: 'internal',

@@ -1,10 +1,11 @@
 /** Pictures in a folder: they survive a restart, and processes may share the folder. files.ts says what lies in it. */
 import { resolve } from 'node:path'
 import { AppError } from '../../errors.ts'
+import { retry } from '../../retry.ts'
 import { createCatalogue, hasExpired } from '../catalogue.ts'
 import { checkFits, checkImage, isImageId } from '../check.ts'
 import type { ImageRecord, ImageStore, StoredImage } from '../image.ts'
-import { codeOf, createFiles, isTaken, sizeOnDisk } from './files.ts'
+import { codeOf, createFiles, isFull, isTaken, sizeOnDisk } from './files.ts'
 
 /** Records read at once when a filled folder is opened. */
 const READ_AT_ONCE = 32
@@ -13,19 +14,24 @@ const MAX_ATTEMPTS = 5
 
 /**
  * A store in `directory`, created when missing; folders get mode 0700, files 0600. `maxBytes` bounds the space on
- * disk, rounded up to blocks; to make room the oldest pictures go first. `now` gives milliseconds since 1970.
+ * disk, rounded up to blocks; to make room the oldest pictures go first, also where the disk is full before that. What
+ * still cannot be stored is kept in memory and tried again for `retryForMs`. `now` gives milliseconds since 1970.
  * @throws Error when the folder cannot be created or written to; the message says what to do.
  */
 export async function createFilesystemImages(options: {
   directory: string
   maxBytes: number
   now?: () => number
+  retryForMs?: number
 }): Promise<ImageStore> {
-  const { maxBytes, now = Date.now } = options
+  const { maxBytes, now = Date.now, retryForMs = 15_000 } = options
   const directory = resolve(options.directory)
   const folder = createFolder({ directory, now })
   const { files, catalogue, head, refresh, discard, write, sweep } = folder
+  const closing = new AbortController()
   let lastChange: Promise<unknown> = Promise.resolve()
+  /** What the last picture that did not fit takes, in bytes; 0 after one that did. */
+  let missing = 0
 
   /** One change at a time, so that the bound holds and an expired picture is replaced once. */
   function alone<T>(change: () => Promise<T>): Promise<T> {
@@ -41,11 +47,15 @@ export async function createFilesystemImages(options: {
     await files.tryToWrite()
     await files.sync()
   } catch (error) {
-    throw new Error(
-      `The image folder ${JSON.stringify(directory)} cannot be used (${codeOf(error)}). Let IMAGES_DIR name a folder ` +
-        `that the user of this process (uid ${process.getuid?.()}) may write to, on a disk with space left.`,
-      { cause: error },
-    )
+    const advice = isOfDeno(error)
+      ? 'Deno was not allowed to write there: let IMAGES_DIR name a folder within one that its option --allow-write names ' +
+        '(in the image: /data).'
+      : `Let IMAGES_DIR name a folder that the user of this process (uid ${process.getuid?.()}) may write to, on a disk ` +
+        'with space left.'
+    const why = isOfDeno(error) ? 'NotCapable' : codeOf(error)
+    throw new Error(`The image folder ${JSON.stringify(directory)} cannot be used (${why}). ${advice}`, {
+      cause: error,
+    })
   }
 
   return {
@@ -55,18 +65,29 @@ export async function createFilesystemImages(options: {
       const json = JSON.stringify(record)
       const bytes = sizeOnDisk(record, json)
       checkFits({ bytes, maxBytes })
-      return alone(async () => {
-        try {
+      const attempt = () =>
+        alone(async () => {
           const stored = await head(record.id)
           if (stored) return stored
           await refresh()
           for (const id of catalogue.inTheWayOf({ bytes, maxBytes, now: now() })) await discard(id)
-          return await write(image, json)
-        } catch (error) {
-          throw notStored(error)
-        }
-      })
+          return await inRoom({ bytes, files, catalogue, discard, now }, () => write(image, json))
+        })
+      try {
+        const stored = await retry(attempt, {
+          until: performance.now() + retryForMs,
+          signal: closing.signal,
+          isTransient: (error) => !(error instanceof AppError),
+        })
+        missing = 0
+        return stored
+      } catch (error) {
+        if (isFull(error)) missing = bytes
+        throw notStored(error)
+      }
     },
+
+    check: () => checkRoom({ directory, files, catalogue, missing }),
 
     async get(id) {
       const record = await head(id)
@@ -98,6 +119,7 @@ export async function createFilesystemImages(options: {
     sweep: () => alone(sweep),
 
     async close() {
+      closing.abort()
       await lastChange
     },
   }
@@ -190,10 +212,52 @@ function createFolder({ directory, now }: { directory: string; now: () => number
   }
 }
 
+type Folder = ReturnType<typeof createFolder>
+
+/** Writes; while the disk is full, as much as the picture takes is removed first, oldest first. */
+async function inRoom<T>(
+  folder: Pick<Folder, 'files' | 'catalogue' | 'discard'> & { bytes: number; now: () => number },
+  write: () => Promise<T>,
+): Promise<T> {
+  const { files, catalogue, discard, bytes, now } = folder
+  for (;;) {
+    try {
+      return await write()
+    } catch (error) {
+      const oldest = catalogue.inTheWayOf({ bytes, maxBytes: catalogue.bytes(), now: now() })
+      // Other data may fill the disk: pictures that would not make enough room stay.
+      const enough = (await files.freeBytes()) + catalogue.bytes() >= bytes
+      if (!isFull(error) || oldest.length === 0 || !enough) throw error
+      for (const id of oldest) await discard(id)
+    }
+  }
+}
+
+/** @param missing what the last picture that did not fit takes, in bytes. @throws Error while none can be written. */
+async function checkRoom(
+  folder: Pick<Folder, 'files' | 'catalogue'> & { directory: string; missing: number },
+): Promise<void> {
+  const { directory, files, catalogue, missing } = folder
+  try {
+    await files.tryToWrite()
+    const free = await files.freeBytes()
+    if (free + catalogue.bytes() < missing)
+      throw Object.assign(new Error(`${free} bytes free`), { code: 'ENOSPC' })
+  } catch (error) {
+    // A full disk takes pictures while older ones can make room.
+    if (isFull(error) && catalogue.bytes() >= Math.max(missing, 1)) return
+    throw new Error(`${directory} cannot be written to: ${codeOf(error)}`, { cause: error })
+  }
+}
+
+/** True where not the system but Deno forbids it. */
+function isOfDeno(error: unknown): boolean {
+  return error instanceof Error && error.name === 'NotCapable'
+}
+
 function notStored(error: unknown): AppError {
   if (error instanceof AppError) return error
-  const full = ['ENOSPC', 'EDQUOT'].includes(codeOf(error))
-  const message = full
+  const message = isFull(error)
     ? 'The picture could not be stored: the disk of the image store is full. The operator has to give it more space, or lower IMAGES_MAX_BYTES below what it has.'
     : 'The picture could not be stored: the image store cannot be written to. The log of the server has the cause.'
   return new AppError('internal', message, { cause: error })

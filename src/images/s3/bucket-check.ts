@@ -36,6 +36,14 @@ export async function checkBucket(options: {
     )
 }
 
+/** Writes and deletes once, in one attempt. @throws S3Failure */
+export async function checkWritable({ client, prefix }: { client: S3Client; prefix: string }): Promise<void> {
+  const key = `${prefix}probe/${randomUUID()}`
+  const until = performance.now()
+  await client.send({ method: 'PUT', key, body: new TextEncoder().encode('Can be written.'), until })
+  await client.send({ method: 'DELETE', key, until })
+}
+
 /** Which setting to check after a failure. */
 function adviceFor(
   failure: S3Failure,

@@ -7,6 +7,14 @@ import { retry } from '../../retry.ts'
 const RETRY_MS = 3000
 
 const TRANSIENT_STATUS = [500, 502, 503, 504]
+/** How stores say that they, or a quota, are full, besides 507. */
+const FULL_CODES = [
+  'QuotaExceeded',
+  'QuotaExceededException',
+  'InsufficientStorage',
+  'XMinioStorageFull',
+  'XMinioAdminBucketQuotaExceeded',
+]
 
 /** Why a request failed. Holds no credentials, no headers and nothing of the answer but its error code. */
 export class S3Failure extends Error {
@@ -22,9 +30,19 @@ export class S3Failure extends Error {
     this.code = code
   }
 
+  /** True where the store has no room. */
+  get full(): boolean {
+    return this.status === 507 || FULL_CODES.includes(this.code)
+  }
+
   /** True when the same request may succeed later. */
   get transient(): boolean {
-    return this.status === undefined || TRANSIENT_STATUS.includes(this.status) || this.code === 'SlowDown'
+    return (
+      this.full ||
+      this.status === undefined ||
+      TRANSIENT_STATUS.includes(this.status) ||
+      this.code === 'SlowDown'
+    )
   }
 }
 

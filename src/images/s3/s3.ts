@@ -13,7 +13,7 @@ import { hasExpired } from '../catalogue.ts'
 import { checkImage, isImageId } from '../check.ts'
 import type { ImageStore } from '../image.ts'
 import { explainOutage } from '../outage.ts'
-import { checkBucket } from './bucket-check.ts'
+import { checkBucket, checkWritable } from './bucket-check.ts'
 import { createS3Client, isOutage } from './client.ts'
 import { createKeys } from './keys.ts'
 import { listPictures } from './list.ts'
@@ -111,6 +111,10 @@ export async function createS3Images(options: {
         }
         return removed
       }),
+
+    // Each check writes, which costs money in some stores.
+    checkEveryMs: 60_000,
+    check: () => checkWritable({ client, prefix }),
 
     async close() {
       client.close()

@@ -6,6 +6,11 @@ import type { Lane } from './lane.ts'
 
 export interface Entry {
   job: Job
+  /** `performance.now()` when the job was made; see `timeOf`. */
+  readonly since: number
+  /** `performance.now()` when its run began, and when its deadline passes. */
+  runningSince?: number
+  deadlineBy: number
   life: LifeState
   readonly lane: Lane<Entry>
   readonly work: Work
@@ -18,4 +23,12 @@ export interface Entry {
   readonly listeners: Set<() => void>
   deadline: NodeJS.Timeout
   grace: NodeJS.Timeout | undefined
+}
+
+/**
+ * The time by the job's own clock: the wall clock when the job was made, and monotonic from then on. So the times that
+ * others see fit each other, also when the wall clock is set meanwhile.
+ */
+export function timeOf({ job, since }: Pick<Entry, 'job' | 'since'>): number {
+  return job.createdAt + Math.round(performance.now() - since)
 }

@@ -15,7 +15,7 @@ import {
 } from '../job.ts'
 import { canonical, chooseTarget, withDefaults } from '../request-of-job.ts'
 import { watchSnapshots } from '../watch.ts'
-import type { Entry } from './entry.ts'
+import { type Entry, timeOf } from './entry.ts'
 import { createLane, type Lane } from './lane.ts'
 import { createLife, type Life } from './life.ts'
 import { createTwins } from './twins.ts'
@@ -45,11 +45,10 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
   const everythingEnded = () => [...lanes.values()].every((lane) => lane.queued.size + lane.busy() === 0)
 
   function forgetStale(): void {
-    const staleBefore = Date.now() - ttlSeconds * 1000
     for (const entry of entries.values()) {
-      const stale =
-        hasEnded(entry.job) && ((entry.job.endedAt as number) < staleBefore || entries.size > REMEMBERED)
-      if (!stale) break
+      if (!hasEnded(entry.job)) break
+      const old = timeOf(entry) - (entry.job.endedAt as number) > ttlSeconds * 1000
+      if (!old && entries.size <= REMEMBERED) break
       entries.delete(entry.job.id)
       twins.release(entry)
     }
@@ -67,19 +66,21 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
     throw noSuchJob(quote(id))
   }
 
-  function join(entry: Entry, { key, deadlineAt }: Asked): Waiter {
+  function join(entry: Entry, { key, deadlineMs }: Asked): Waiter {
     life.apply(entry, 'join')
     twins.remember(entry, key)
-    allowUntil(entry, deadlineAt)
+    allow(entry, deadlineMs)
     return addWaiter({ entry, joined: true, life })
   }
 
   /** Whoever joins may allow more time; nobody is given less than was promised. */
-  function allowUntil(entry: Entry, deadlineAt: number): void {
-    if (hasEnded(entry.job) || deadlineAt <= entry.job.deadlineAt) return
+  function allow(entry: Entry, deadlineMs: number): void {
+    const deadlineBy = performance.now() + deadlineMs
+    if (hasEnded(entry.job) || deadlineBy <= entry.deadlineBy) return
     clearTimeout(entry.deadline)
-    entry.deadline = setTimeout(() => life.expire(entry), deadlineAt - Date.now())
-    entry.job = { ...entry.job, deadlineAt }
+    entry.deadline = setTimeout(() => life.expire(entry), deadlineMs)
+    entry.deadlineBy = deadlineBy
+    entry.job = { ...entry.job, deadlineAt: timeOf(entry) + deadlineMs }
   }
 
   /** A new job in the queue. */
@@ -110,6 +111,8 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
         twins.release(twin.entry)
       }
       if (draining) return refuse(lane, 'overloaded', shuttingDown())
+      const trouble = images.trouble?.()
+      if (trouble) return refuse(lane, 'overloaded', trouble)
       const view = viewOf(asked)
       const because = judge(view)
       if (because) return refuse(lane, REFUSED_AS[because], refusal({ target: target.name, because, view }))
@@ -160,9 +163,7 @@ interface Asked {
   readonly request: string
   readonly key: string | undefined
   readonly seeded: boolean
-  readonly createdAt: number
   readonly deadlineMs: number
-  readonly deadlineAt: number
   readonly requestId: string | undefined
 }
 
@@ -176,7 +177,6 @@ function askedFor(parts: {
   const { request, caller, lane, options, submitOptions } = parts
   const { idempotencyKey, deadlineMs = options.deadlineMs, requestId } = submitOptions
   const work = withDefaults(request, lane.target)
-  const createdAt = Date.now()
   return {
     caller,
     lane,
@@ -184,15 +184,15 @@ function askedFor(parts: {
     request: `${caller.id}\n${lane.target.name}\n${canonical(work)}`,
     key: idempotencyKey === undefined ? undefined : `${caller.id}\n${idempotencyKey}`,
     seeded: request.seed !== undefined,
-    createdAt,
     deadlineMs,
-    deadlineAt: createdAt + deadlineMs,
     requestId,
   }
 }
 
 /** A job that nobody waits for yet, and that is in no queue. */
 function entryFor(asked: Asked, life: Life): Entry {
+  const createdAt = Date.now()
+  const since = performance.now()
   const entry: Entry = {
     job: {
       id: randomUUID(),
@@ -201,9 +201,11 @@ function entryFor(asked: Asked, life: Life): Entry {
       target: asked.lane.target.name,
       request: { seed: randomInt(SEED_RANGE), ...asked.work } as GenerationRequest,
       state: 'queued',
-      createdAt: asked.createdAt,
-      deadlineAt: asked.deadlineAt,
+      createdAt,
+      deadlineAt: createdAt + asked.deadlineMs,
     },
+    since,
+    deadlineBy: since + asked.deadlineMs,
     life: 'queued/attended',
     lane: asked.lane,
     work: asked.work,

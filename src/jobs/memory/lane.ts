@@ -7,7 +7,9 @@ import { createFairQueue } from './fair-queue.ts'
 
 /** What a lane needs to know of a job. */
 export interface LaneJob {
-  readonly job: { readonly owner: string; readonly startedAt?: number }
+  readonly job: { readonly owner: string }
+  /** `performance.now()` when its run began. */
+  readonly runningSince?: number
   /** The target's defaults filled in. */
   readonly work: Work
 }
@@ -25,8 +27,8 @@ export function createLane<J extends LaneJob>(target: Target) {
   let admitted = 0
 
   const remainingMs = (now: number) =>
-    [...running].map(({ job, work }) =>
-      Math.max(0, (figures.estimate(work) ?? 0) - (now - (job.startedAt ?? now))),
+    [...running].map(({ runningSince = now, work }) =>
+      Math.max(0, (figures.estimate(work) ?? 0) - (now - runningSince)),
     )
 
   return {
@@ -52,7 +54,7 @@ export function createLane<J extends LaneJob>(target: Target) {
 
     /** The predictions that admission needs for one more job of this caller; see AdmissionView. */
     predict({ caller, work }: { caller: string; work: Work }) {
-      const now = Date.now()
+      const now = performance.now()
       const ownMs = figures.estimate(work)
       if (ownMs === undefined) return { stale: true }
       const perUnit = ownMs / figures.costOf(work)
@@ -69,12 +71,11 @@ export function createLane<J extends LaneJob>(target: Target) {
 
     /** Every waiting job with its place (1 is next) and when it should be finished. */
     outlook(): readonly { entry: J; position: number; expectedAt: number | undefined }[] {
-      const now = Date.now()
+      const now = performance.now()
       let aheadMs = remainingMs(now).reduce((sum, ms) => sum + ms, 0)
       return queued.inOrder().map((entry, index) => {
         const ownMs = figures.estimate(entry.work)
-        const expectedAt =
-          ownMs === undefined ? undefined : Math.round(now + aheadMs / target.concurrency + ownMs)
+        const expectedAt = ownMs === undefined ? undefined : now + aheadMs / target.concurrency + ownMs
         aheadMs += ownMs ?? 0
         return { entry, position: index + 1, expectedAt }
       })

@@ -5,7 +5,7 @@ import { abandoned, expired } from '../endings.ts'
 import { hasEnded, type Job, type JobState, type JobsOptions } from '../job.ts'
 import { type EndState, type LifeEvent, next, publicState } from '../lifecycle.ts'
 import { makePicture } from '../picture.ts'
-import type { Entry } from './entry.ts'
+import { type Entry, timeOf } from './entry.ts'
 import type { Lane } from './lane.ts'
 
 export type Life = ReturnType<typeof createLife>
@@ -61,8 +61,8 @@ export function createLife(options: JobsOptions & { readonly onEnd: () => void }
       target: lane.target.name,
       state: to,
       code: patch.error?.code,
-      queued_ms: (entry.job.startedAt ?? Date.now()) - entry.job.createdAt,
-      service_ms: entry.job.startedAt === undefined ? undefined : Date.now() - entry.job.startedAt,
+      queued_ms: (entry.job.startedAt ?? timeOf(entry)) - entry.job.createdAt,
+      service_ms: entry.job.startedAt === undefined ? undefined : timeOf(entry) - entry.job.startedAt,
     })
     tellOutlook(lane)
     onEnd()
@@ -70,7 +70,7 @@ export function createLife(options: JobsOptions & { readonly onEnd: () => void }
 
   /** Ends a job against its will: here at once, in the runtime within a step. */
   function stop(entry: Entry, event: 'cancel' | 'expire' | 'fail' | 'abandon', error: AppError): void {
-    if (apply(entry, event, { endedAt: Date.now(), error: error.toPublic() })) entry.abort.abort(error)
+    if (apply(entry, event, { endedAt: timeOf(entry), error: error.toPublic() })) entry.abort.abort(error)
   }
 
   /** Where callers cannot be told apart nobody may adopt, so there is nothing to wait for. */
@@ -80,11 +80,12 @@ export function createLife(options: JobsOptions & { readonly onEnd: () => void }
     while (lane.busy() < lane.target.concurrency) {
       const entry = lane.queued.shift()
       if (!entry) break
-      const startedAt = Date.now()
+      const now = performance.now()
+      entry.runningSince = now
       const ownMs = lane.estimate(entry.work)
-      const expectedAt = ownMs === undefined ? undefined : Math.round(startedAt + ownMs)
-      apply(entry, 'start', { startedAt, expectedAt })
-      metrics.queueSeconds.observe({ target: lane.target.name }, (startedAt - entry.job.createdAt) / 1000)
+      const expectedAt = ownMs === undefined ? undefined : now + ownMs
+      apply(entry, 'start', { startedAt: timeOf(entry), expectedAt })
+      metrics.queueSeconds.observe({ target: lane.target.name }, (now - entry.since) / 1000)
       void run(entry)
     }
     tellOutlook(lane)
@@ -92,7 +93,7 @@ export function createLife(options: JobsOptions & { readonly onEnd: () => void }
 
   async function run(entry: Entry): Promise<void> {
     const { lane, requestId } = entry
-    const startedAt = entry.job.startedAt as number
+    const began = entry.runningSince as number
     try {
       const image = await makePicture({
         job: entry.job,
@@ -105,14 +106,14 @@ export function createLife(options: JobsOptions & { readonly onEnd: () => void }
         },
         requestId,
       })
-      const serviceMs = Date.now() - startedAt
-      if (apply(entry, 'finish', { endedAt: Date.now(), image })) {
-        lane.observe({ work: entry.work, waitMs: startedAt - entry.job.createdAt, serviceMs })
+      const serviceMs = performance.now() - began
+      if (apply(entry, 'finish', { endedAt: timeOf(entry), image })) {
+        lane.observe({ work: entry.work, waitMs: began - entry.since, serviceMs })
         metrics.serviceSeconds.observe({ target: lane.target.name }, serviceMs / 1000)
       }
     } catch (thrown) {
       const error = toAppError(thrown)
-      if (apply(entry, 'fail', { endedAt: Date.now(), error: error.toPublic() }))
+      if (apply(entry, 'fail', { endedAt: timeOf(entry), error: error.toPublic() }))
         log.warn({
           event: 'generation failed',
           job: entry.job.id,

@@ -17,7 +17,7 @@ export async function drainLanes(options: {
   readonly othersServe: () => Promise<boolean>
 }): Promise<void> {
   const { lanes, timeoutMs, othersServe } = options
-  const until = Date.now() + timeoutMs
+  const until = performance.now() + timeoutMs
   const workers = lanes.all().map(({ worker }) => worker)
   const pause = () => Promise.all(workers.map((worker) => worker.pause()))
   const isRunning = () => workers.some((worker) => worker.runs().length > 0)
@@ -29,10 +29,11 @@ export async function drainLanes(options: {
       paused = true
       await pause()
     }
-    if ((!isRunning() && (paused || !isWaiting())) || Date.now() > until) break
+    if ((!isRunning() && (paused || !isWaiting())) || performance.now() > until) break
     await sleep(LOOK_MS)
   }
   if (!paused) await pause()
   for (const worker of workers) worker.handBack()
-  for (const over = Date.now() + STOP_MS; Date.now() < over && isRunning(); ) await sleep(LOOK_MS / 2)
+  for (const over = performance.now() + STOP_MS; performance.now() < over && isRunning(); )
+    await sleep(LOOK_MS / 2)
 }

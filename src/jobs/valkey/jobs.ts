@@ -99,18 +99,19 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
         throw error
       }
       for (;;) {
+        const trouble = images.trouble?.()
         const submission = {
           ...submissionOf({ asked, caller, lane: lanes.get(target.name), options, submitOptions }),
           leaseMs,
-          // What a draining server admits, the others run.
-          closed: draining && !(await presence.othersServe()),
+          // What a draining server admits, the others run. A picture that no store would take is not begun.
+          closed: trouble !== undefined || (draining && !(await presence.othersServe())),
         }
         const reply = await book.submit(submission)
         switch (reply.verdict) {
           case 'conflict':
             return refuse('conflict', keyConflict())
           case 'closed':
-            return refuse('overloaded', shuttingDown())
+            return refuse('overloaded', trouble ?? shuttingDown())
           case 'refused': {
             const error = refusal({ target: target.name, because: reply.because, view: reply.view })
             return refuse(error.code as Refusal, error)

@@ -47,10 +47,12 @@ export async function runJob(
   const { target, book, images, figures, server, ttlSeconds, log, metrics } = parts
   const { job, run: number, requestId, now } = started
   const { id } = job
-  // The slot is taken since it was granted; the delivery is part of the service.
-  const startedAt = Date.now() - (number === 1 ? now - (job.startedAt ?? now) : 0)
-  if (number === 1)
-    metrics.queueSeconds.observe({ target: target.name }, ((job.startedAt ?? 0) - job.createdAt) / 1000)
+  // The slot is taken since it was granted; the delivery is part of the service. The book's times are compared with
+  // each other only, never with a clock of this machine.
+  const deliveryMs = number === 1 ? Math.max(0, now - (job.startedAt ?? now)) : 0
+  const began = performance.now() - deliveryMs
+  const waitMs = Math.max(0, (job.startedAt ?? now) - job.createdAt)
+  if (number === 1) metrics.queueSeconds.observe({ target: target.name }, waitMs / 1000)
   else log.warn({ event: 'job runs again', job: id, target: target.name, run: number })
 
   let step: StepProgress | undefined
@@ -88,8 +90,8 @@ export async function runJob(
     progress.stop()
     const sample = {
       work: job.request,
-      waitMs: (job.startedAt ?? startedAt) - job.createdAt,
-      serviceMs: Date.now() - startedAt,
+      waitMs,
+      serviceMs: performance.now() - began,
     }
     figures.observe(sample)
     const { verdict } = await tell('finish', {

@@ -10,6 +10,8 @@ import { HandedBack, Lost, type RunParts, runJob } from './run.ts'
 
 /** Pause between two attempts to reach Valkey, and between two looks at a job that another worker holds; ms. */
 const RETRY_MS = 250
+/** Renewals per lock of a delivery: two may get lost. */
+const RENEWALS = 3
 
 interface Run {
   readonly number: number
@@ -33,14 +35,26 @@ export function createTargetWorker(parts: WorkerParts) {
   let closing = false
   let handing = false
 
+  // A lost connection is told once, by the connection itself; a lost lock is found by the book.
+  const quiet = (error: Error) => log.debug({ event: 'bullmq', target: target.name, message: error.message })
+
   const connection = valkey.duplicate({ blocking: true })
   const queue = new Queue(target.name, { connection: valkey.client, prefix, skipVersionCheck: true })
   const worker = new Worker(
     target.name,
     async (delivery, token) => {
-      if ((await handle(delivery.data.id)) === 'done') return
-      await delivery.moveToWait(token)
-      throw new WaitingError()
+      // BullMQ's own renewal goes by the wall clock, and stops for an hour when that is set back an hour.
+      const renewal = setInterval(
+        () => void delivery.extendLock(token as string, lockMs).catch(quiet),
+        lockMs / RENEWALS,
+      )
+      try {
+        if ((await handle(delivery.data.id)) === 'done') return
+        await delivery.moveToWait(token)
+        throw new WaitingError()
+      } finally {
+        clearInterval(renewal)
+      }
     },
     {
       connection,
@@ -48,6 +62,7 @@ export function createTargetWorker(parts: WorkerParts) {
       skipVersionCheck: true,
       concurrency: target.concurrency,
       lockDuration: lockMs,
+      skipLockRenewal: true,
       stalledInterval: lockMs / 2,
       // The book counts re-runs, because it can tell a stopped server from a dead one.
       maxStalledCount: Number.MAX_SAFE_INTEGER,
@@ -56,8 +71,6 @@ export function createTargetWorker(parts: WorkerParts) {
       runRetryDelay: RETRY_MS,
     },
   )
-  // A lost connection is told once, by the connection itself; a lost lock is found by the book.
-  const quiet = (error: Error) => log.debug({ event: 'bullmq', target: target.name, message: error.message })
   worker.on('error', quiet)
   queue.on('error', quiet)
 

@@ -30,14 +30,14 @@ export function startUpkeep(options: {
   readonly log: Logger
 }) {
   const { valkey, book, lanes, followed, waiters, lockMs, leaseMs, log } = options
-  /** Since when Valkey answered without a gap: only then is the silence of others theirs. */
+  /** Since when (`performance.now()`) Valkey answered without a gap: only then is the silence of others theirs. */
   let steadySince: number | undefined
 
   async function sweep(): Promise<void> {
-    const leases = steadySince !== undefined && Date.now() - steadySince > leaseMs
+    const leases = steadySince !== undefined && performance.now() - steadySince > leaseMs
     try {
       await book.sweep({ leases, targets: lanes.all().map(({ target }) => target.name) })
-      steadySince ??= Date.now()
+      steadySince ??= performance.now()
     } catch {
       steadySince = undefined
     }

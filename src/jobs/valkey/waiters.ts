@@ -30,13 +30,13 @@ export function createWaiters(options: {
 
   /** Tries until Valkey answers or the time is up; a server that drains tries once. */
   async function insist(act: () => Promise<unknown>): Promise<void> {
-    const until = Date.now() + persistMs
+    const until = performance.now() + persistMs
     for (;;) {
       try {
         await act()
         return
       } catch {
-        if (Date.now() > until || isDraining()) return
+        if (performance.now() > until || isDraining()) return
         await pause()
       }
     }

@@ -33,7 +33,7 @@ describe('a job in the flat shape', () => {
   })
 
   test('tells when the picture should be there', () => {
-    const { eta_ms } = describeJob({ ...RUNNING, expectedAt: Date.now() + 5000 }, links.absolute)
+    const { eta_ms } = describeJob({ ...RUNNING, expectedAt: performance.now() + 5000 }, links.absolute)
     expect(eta_ms).toBeGreaterThan(4000)
     expect(eta_ms).toBeLessThanOrEqual(5000)
     expect(describeJob({ ...RUNNING, expectedAt: 1 }, links.absolute).eta_ms).toBe(0)
@@ -69,7 +69,7 @@ describe('progress', () => {
 })
 
 test('a handle tells the model how to go on', () => {
-  const { content } = handleResult({ ...JOB, position: 1, expectedAt: Date.now() + 11_500 }, { links })
+  const { content } = handleResult({ ...JOB, position: 1, expectedAt: performance.now() + 11_500 }, { links })
   expect(content[0]).toMatchObject({
     text: expect.stringMatching(
       /In the queue, position 1, ready in about 12 s\. Call get_image_job with job_id "job-1"/,

@@ -73,7 +73,7 @@ export function describeJob(
 
 function etaOf({ state, expectedAt }: Job): number | undefined {
   if (expectedAt === undefined || (state !== 'queued' && state !== 'running')) return undefined
-  return Math.max(0, expectedAt - Date.now())
+  return Math.max(0, Math.round(expectedAt - performance.now()))
 }
 
 /** The place in the queue or the step of an unfinished job, as text. */

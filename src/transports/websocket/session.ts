@@ -98,8 +98,6 @@ export interface SessionParts {
   readonly rateLimit: RateLimit
   readonly limits: WebSocketLimits
   readonly log: Logger
-  /** Milliseconds since 1970. */
-  readonly now: () => number
   isDraining(): boolean
   /** Called when the connection is closed, to forget it. */
   gone(session: Session, reason: string): void
@@ -125,7 +123,7 @@ export class Session implements Connection, PlainConnection {
     this.#socket = socket
     this.#opening = opening
     this.#shared = shared
-    this.#messageAt = this.#pingedAt = shared.now()
+    this.#messageAt = this.#pingedAt = performance.now()
     if (!opening.protocol) this.send(greeting())
   }
 
@@ -144,7 +142,7 @@ export class Session implements Connection, PlainConnection {
 
   received(text: string | undefined): void {
     if (this.#state !== 'open') return
-    this.#messageAt = this.#shared.now()
+    this.#messageAt = performance.now()
     if (text === undefined) {
       this.close('binary')
       return
@@ -197,6 +195,7 @@ export class Session implements Connection, PlainConnection {
     if (!this.#calls?.size) this.close('restart')
   }
 
+  /** @param at `performance.now()`. */
   tick(at: number): void {
     if (this.#state !== 'open') return
     const { pingMs, idleMs } = this.#shared.limits
@@ -233,7 +232,7 @@ export class Session implements Connection, PlainConnection {
 
   #isExpired(): boolean {
     const { expiresAt } = this.#opening.caller
-    return expiresAt !== undefined && expiresAt <= this.#shared.now()
+    return expiresAt !== undefined && expiresAt <= Date.now()
   }
 
   #terminate(): void {

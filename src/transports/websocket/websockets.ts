@@ -28,10 +28,8 @@ export interface UpgradeBindings {
   readonly upgrade?: (opening: Opening) => void
 }
 
-export interface WebSocketParts extends Omit<SessionParts, 'now' | 'isDraining' | 'gone'> {
+export interface WebSocketParts extends Omit<SessionParts, 'isDraining' | 'gone'> {
   readonly jobs: Pick<Jobs, 'othersServe' | 'isCutOff'>
-  /** Milliseconds since 1970. */
-  readonly now?: () => number
 }
 
 export interface WebSockets {
@@ -79,14 +77,13 @@ function chooseProtocol(offered: string | undefined): 'mcp' | undefined {
 
 /** All connections of this process. */
 export function createWebSockets(parts: WebSocketParts): WebSockets {
-  const { limits, log, jobs, now = Date.now } = parts
+  const { limits, log, jobs } = parts
   const sessions = new Set<Session>()
   let draining = false
   let emptied: (() => void) | undefined
 
   const shared: SessionParts = {
     ...parts,
-    now,
     isDraining: () => draining,
     gone(session, reason) {
       sessions.delete(session)
@@ -97,7 +94,7 @@ export function createWebSockets(parts: WebSocketParts): WebSockets {
   // One timer serves all: it checks ten thousand connections in a millisecond.
   let cutOffTicks = 0
   const timer = setInterval(() => {
-    const at = now()
+    const at = performance.now()
     for (const session of sessions) session.tick(at)
     cutOffTicks = jobs.isCutOff() ? cutOffTicks + 1 : 0
     // Once per outage: where every server is cut off, clients that came back stay.

@@ -93,7 +93,8 @@ export function admission(make: MakeJobs): void {
         message: expect.stringMatching(/would be ready in about/),
       })
       expect(refusal.retryAfterSeconds).toBeLessThanOrEqual(Math.ceil((2 * deadlineMs) / 1000))
-      expect((await submit(BOB, {}, { deadlineMs: 30_000 })).job.expectedAt).toBeGreaterThan(Date.now())
+      const { job } = await submit(BOB, {}, { deadlineMs: 30_000 })
+      expect(job.expectedAt).toBeGreaterThan(performance.now())
     })
 
     test('too late by itself: deadline_exceeded, with no use in retrying', async () => {

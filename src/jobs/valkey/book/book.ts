@@ -145,7 +145,9 @@ export function createBook(options: {
       granted: rows(granted).map(([target, id]) => ({ target, id })),
     })
     return (
-      rest.job ? { ...rest, job: toJob(rest.job), requestId: rest.job.requestId || undefined } : rest
+      rest.job
+        ? { ...rest, job: toJob(rest.job, rest.now), requestId: rest.job.requestId || undefined }
+        : rest
     ) as T
   }
 
@@ -215,7 +217,10 @@ export function createBook(options: {
 /** A job as the book keeps it: a hash of strings. */
 type Row = Readonly<Record<string, string | undefined>>
 
-function toJob(row: Row): Job {
+/** @param now the book's clock. The job's expected end is told in this process's own time. */
+function toJob(row: Row, now: number): Job {
+  const expectedAt =
+    row.expectedAt === undefined ? undefined : performance.now() + Number(row.expectedAt) - now
   const time = (name: string) => (row[name] === undefined ? {} : { [name]: Math.round(Number(row[name])) })
   const job = {
     id: row.id as string,
@@ -229,7 +234,7 @@ function toJob(row: Row): Job {
     ...time('endedAt'),
     deadlineAt: Number(row.deadlineAt),
     ...time('position'),
-    ...time('expectedAt'),
+    ...(expectedAt === undefined ? {} : { expectedAt }),
     ...(row.progress === undefined ? {} : { progress: JSON.parse(row.progress) }),
     ...(row.image === undefined ? {} : { image: JSON.parse(row.image) as ImageRecord }),
   } as Job
