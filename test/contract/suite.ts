@@ -691,7 +691,7 @@ export function contract(engine: Engine): void {
       expect(after.status).toBe(200)
       expect(after.headers.get('connection')).toBe('close')
       void stopping.stop()
-      expect(await code).toBe(130)
+      expect(await code).toBe(143)
     })
 
     test('SIGTERM: not ready, no new work, what runs is finished, exit 0', async () => {
