@@ -95,28 +95,7 @@ export async function listen(options: {
   let closing = false
   let emptied: (() => void) | undefined
 
-  const server = await new Promise<Server>((resolve, reject) => {
-    const opened = serve(
-      {
-        fetch,
-        hostname,
-        port,
-        serverOptions: {
-          ...UPGRADES,
-          ServerResponse: SlicedResponse as typeof ServerResponse,
-          maxHeaderSize: MAX_HEADER_BYTES,
-          headersTimeout: bounds.headersMs,
-          requestTimeout: bounds.requestMs,
-          keepAliveTimeout: bounds.idleMs,
-          connectionsCheckingInterval: bounds.checkMs,
-          keepAlive: true,
-          keepAliveInitialDelay: bounds.probeMs,
-        },
-      },
-      () => resolve(opened as Server),
-    )
-    opened.on('error', reject)
-  })
+  const server = await openServer({ fetch, hostname, port, bounds })
   server.on('connection', remember)
   server.prependListener('request', begin)
   if (webSockets) attachWebSockets({ server, fetch, webSockets, opened: upgraded })
@@ -124,6 +103,8 @@ export async function listen(options: {
   timer.unref()
 
   function remember(socket: Socket): void {
+    // Deno ignores the server's option for this.
+    socket.setKeepAlive(true, bounds.probeMs)
     const connection = {
       socket,
       answers: new Set<SlicedResponse>(),
@@ -204,6 +185,29 @@ export async function listen(options: {
       return { connections: cut.length, unsentBytes }
     },
   }
+}
+
+/** An HTTP server that listens. */
+function openServer(options: {
+  readonly fetch: Fetch
+  readonly hostname: string | undefined
+  readonly port: number
+  readonly bounds: ConnectionBounds
+}): Promise<Server> {
+  const { bounds, ...served } = options
+  const serverOptions = {
+    ...UPGRADES,
+    ServerResponse: SlicedResponse as typeof ServerResponse,
+    maxHeaderSize: MAX_HEADER_BYTES,
+    headersTimeout: bounds.headersMs,
+    requestTimeout: bounds.requestMs,
+    keepAliveTimeout: bounds.idleMs,
+    connectionsCheckingInterval: bounds.checkMs,
+  }
+  return new Promise((resolve, reject) => {
+    const server = serve({ ...served, serverOptions }, () => resolve(server as Server))
+    server.on('error', reject)
+  })
 }
 
 /** Sends a large body slice by slice. Of one large write the engines do not tell how far it is. */
