@@ -284,6 +284,20 @@ export function endsContract(engine: Engine): void {
     })
   })
 
+  test('a refused WebSocket is closed on both sides', async () => {
+    const server = await startServer(engine, { LOG_LEVEL: 'info' })
+    const headers = { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Protocol': 'unknown' }
+    const connection = await rawConnection(server.url, rawRequest('GET /ws', { headers }))
+    await connection.closed
+    expect(connection.received().toString()).toMatch(/^HTTP\/1.1 400/)
+    // Only a connection that the server has let go of refuses what is sent.
+    await eventually(() => {
+      connection.socket.write('more')
+      expect(connection.socket.destroyed).toBe(true)
+    })
+    expect(await server.stop()).toBe(0)
+  })
+
   test('unfinished fragments of a WebSocket message are bounded', async () => {
     const server = await startServer(engine, { LOG_LEVEL: 'info', WS_MAX_MESSAGE_BYTES: '65536' })
     const socket = new WebSocket(`${server.url.replace('http', 'ws')}/ws`, ['mcp'])
