@@ -1,41 +1,26 @@
 #!/usr/bin/env node
-/** The server on Node. */
-import type { Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { serve } from '@hono/node-server'
+/** The server. main.deno.ts is the same program on Deno. */
+import { listen } from './listener.ts'
 import { createParts } from './parts.ts'
-import { configOrExit, exitWith, onStopSignal } from './start.ts'
+import { endServer, onStopSignal } from './shutdown.ts'
+import { configOrExit, exitWith } from './start.ts'
 import { createLogger } from './telemetry/log.ts'
-import { attachWebSockets, UPGRADES } from './transports/websocket/node.ts'
-
-/**
- * How long an idle connection stays open, in milliseconds. It must be longer than clients and load balancers keep
- * theirs, often 60 s: with Node's default of 5 s the server may close a connection just as the next call arrives.
- */
-const IDLE_CONNECTION_MS = 120_000
 
 const config = configOrExit({ args: process.argv.slice(2) })
 const log = createLogger({ level: config.logLevel })
 const parts = await createParts({ config, log }).catch((error) => exitWith(error.message))
 
-const listen = (fetch: Parameters<typeof serve>[0]['fetch'], port: number) =>
-  new Promise<ReturnType<typeof serve>>((resolve, reject) => {
-    const serverOptions = { ...UPGRADES, keepAliveTimeout: IDLE_CONNECTION_MS }
-    const server = serve({ fetch, hostname: config.host, port, serverOptions }, () => resolve(server))
-    server.on('error', reject)
-  }).catch((error) =>
-    exitWith(`Cannot listen on ${config.host}:${port}: ${error.message}. Set HOST or PORT.`),
+const listenOrExit = (options: Pick<Parameters<typeof listen>[0], 'fetch' | 'port' | 'webSockets'>) =>
+  listen({ ...options, hostname: config.host }).catch((error) =>
+    exitWith(`Cannot listen on ${config.host}:${options.port}: ${error.message}. Set HOST or PORT.`),
   )
 
-const server = await listen(parts.app.fetch, config.port)
-attachWebSockets({ server: server as Server, fetch: parts.app.fetch, webSockets: parts.webSockets })
-const servers = [server]
-if (config.metricsPort !== undefined) servers.push(await listen(parts.metricsApp.fetch, config.metricsPort))
+const { app, metricsApp, webSockets } = parts
+const listener = await listenOrExit({ fetch: app.fetch, port: config.port, webSockets })
+const listeners = [listener]
+if (config.metricsPort !== undefined)
+  listeners.push(await listenOrExit({ fetch: metricsApp.fetch, port: config.metricsPort }))
 
-onStopSignal(async () => {
-  await parts.drain()
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
-  await parts.close()
-})
+onStopSignal(() => endServer({ ...config, parts, listeners, log }))
 // Last, because a supervisor that reads this log line may send a signal immediately.
-parts.listening({ port: (server.address() as AddressInfo).port })
+parts.listening({ port: listener.port })

@@ -3,7 +3,8 @@ import { serve } from '@hono/node-server'
 import { z } from 'zod'
 import { createSimulatedServer } from './runtimes/simulated/server.ts'
 import { simulatedOptions } from './runtimes/simulated/simulated.ts'
-import { exitWith, onStopSignal } from './start.ts'
+import { onStopSignal } from './shutdown.ts'
+import { exitWith } from './start.ts'
 
 const environment = z.object({
   HOST: z.string().min(1).default('127.0.0.1'),

@@ -54,6 +54,8 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   const { images: settings, waitBudgetMs } = config
   let publicUrl = config.publicUrl
   const stopping = new AbortController()
+  const cut = () =>
+    stopping.abort(new AppError('overloaded', 'This server stopped before the call was done; repeat it.'))
   const metrics = createMetrics()
   const targets = createTargets(config.targets)
   const images = watchStore(await openImages({ ...settings, valkeyUrl: config.valkeyUrl, log }), { log })
@@ -163,12 +165,10 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
      * Call this right before you close connections whose answers are not complete. Such calls then count as ended by this
      * server, and not as left by their clients.
      */
-    cut() {
-      stopping.abort(new AppError('overloaded', 'This server stopped before the call was done; repeat it.'))
-    },
+    cut,
     /** Closes every connection, after `drain`. */
     async close() {
-      this.cut()
+      cut()
       stopSweep()
       await webSockets.close()
       await mcp.close()

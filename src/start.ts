@@ -1,4 +1,4 @@
-/** The first steps of every entry point: answer --help, read the configuration, handle signals. */
+/** The first steps of every entry point: answer --help, read the configuration. */
 import { type Config, loadConfig } from './config/config.ts'
 import { configHelp } from './config/help.ts'
 import { ConfigError } from './config/problem.ts'
@@ -31,18 +31,4 @@ export function configOrExit({ args }: { args: readonly string[] }): Config {
 export function exitWith(sentence: string): never {
   process.stderr.write(`${sentence}\n`)
   process.exit(1)
-}
-
-/** Calls `stop` at the first SIGTERM or SIGINT; a second one ends the process at once. */
-export function onStopSignal(stop: () => Promise<void>): void {
-  let stopping = false
-  for (const signal of ['SIGTERM', 'SIGINT'] as const)
-    process.on(signal, () => {
-      if (stopping) process.exit(130)
-      stopping = true
-      void stop().then(
-        () => process.exit(0),
-        (error) => exitWith(`Shutting down failed: ${error}`),
-      )
-    })
 }

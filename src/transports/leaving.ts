@@ -24,54 +24,23 @@ export function clientSignal(c: Context<AppEnv>): AbortSignal {
   return closed.signal
 }
 
-/** What the servers of the engines pass to the app beside a request. */
-interface EngineBindings {
-  /** Node: the answer. */
+/** What the listener passes to the app beside a request. */
+interface ListenerBindings {
   readonly outgoing?: {
-    readonly closed: boolean
+    /** True from the event `close` on; Deno has no `closed`. */
+    readonly destroyed: boolean
     readonly writableFinished: boolean
     once(event: 'close', listener: () => void): void
   }
-  /** Deno: resolves when nothing more can be sent. */
-  readonly completed?: Promise<void>
 }
 
 /**
  * Calls `ended` once the answer is sent, or will never be because the connection closed. Calls it at once where no
- * connection is known. Deno does not tell whether a body that is no stream arrived, so such an answer counts as sent.
+ * connection is known.
  */
 export function onAnswerEnd(c: Context<AppEnv>, ended: (isComplete: boolean) => void): void {
-  const { outgoing, completed } = (c.env ?? {}) as EngineBindings
-  if (outgoing?.closed) ended(outgoing.writableFinished)
-  else if (outgoing) outgoing.once('close', () => ended(outgoing.writableFinished))
-  else if (completed) {
-    let isComplete = true
-    // Only a stream's body is touched: the engine sends other bodies faster while nobody does.
-    if (c.res.headers.get('content-type')?.startsWith('text/event-stream') && c.res.body) {
-      const body = whenCancelled(c.res.body, () => {
-        isComplete = false
-      })
-      c.res = new Response(body, c.res)
-    }
-    void completed.catch(() => {}).then(() => ended(isComplete && !c.req.raw.signal.aborted))
-  } else ended(true)
-}
-
-/** The same stream, which tells when its reader gives up. */
-function whenCancelled(
-  stream: ReadableStream<Uint8Array>,
-  cancelled: () => void,
-): ReadableStream<Uint8Array> {
-  const reader = stream.getReader()
-  return new ReadableStream({
-    async pull(controller) {
-      const { done, value } = await reader.read()
-      if (done) controller.close()
-      else controller.enqueue(value)
-    },
-    cancel(reason) {
-      cancelled()
-      return reader.cancel(reason)
-    },
-  })
+  const { outgoing } = (c.env ?? {}) as ListenerBindings
+  if (!outgoing) ended(true)
+  else if (outgoing.destroyed) ended(outgoing.writableFinished)
+  else outgoing.once('close', () => ended(outgoing.writableFinished))
 }

@@ -36,7 +36,7 @@ export function recordRequest(parts: {
     const betterElsewhere = readiness.isDraining() || jobs.isCutOff()
     if (betterElsewhere && !c.var.upgraded) c.header('Connection', 'close')
     const route = routePath(c, -1)
-    // Deno passes on any word as the method, and each would become a time series.
+    // A client could make up any word as the method, and each would become a time series.
     const method = KNOWN_METHODS.has(c.req.method) ? c.req.method : 'other'
     metrics.httpSeconds.observe({ route }, (performance.now() - started) / 1000)
     const record = (status: number, outcome?: string) => {

@@ -1,8 +1,2 @@
-/** The fixtures on Deno. */
-import process from 'node:process'
-import { createConformanceParts } from './parts.ts'
-
-const { config, parts } = await createConformanceParts()
-const server = Deno.serve({ hostname: config.host, port: config.port, onListen: () => {} }, parts.app.fetch)
-parts.listening({ port: server.addr.port })
-process.once('SIGTERM', () => process.exit(0))
+/** The fixtures on Deno, which runs the program of Node as the server does. */
+import './server.node.ts'

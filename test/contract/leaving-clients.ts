@@ -211,8 +211,7 @@ export function leavingClientsContract(engine: Engine): void {
         response.on('error', () => {}).destroy()
       }),
     )
-    // Deno does not tell whether a picture arrived.
-    if (engine === 'node') await expectLeft(`/images/${id}`)
+    await expectLeft(`/images/${id}`)
     const previews = many(() => ask(`/images/${id}?variant=preview`))
     await Promise.all(previews.map((one) => new Promise((resolve) => one.once('finish', resolve))))
     for (const one of previews) one.destroy()

@@ -1,6 +1,6 @@
 /**
  * All WebSocket connections of this process: the route that accepts them, their timer, and the shutdown. One connection
- * is in session.ts; the sockets of the engines are in node.ts and deno.ts.
+ * is in session.ts; sockets.ts has the sockets.
  */
 import { setInterval, setTimeout } from 'node:timers'
 import type { Context } from 'hono'

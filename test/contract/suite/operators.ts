@@ -55,7 +55,7 @@ export function operators(suite: Suite): void {
       expect(after.status).toBe(200)
       expect(after.headers.get('connection')).toBe('close')
       void stopping.stop()
-      expect(await code).toBe(130)
+      expect(await code).toBe(143)
     })
 
     test('SIGTERM: not ready, no new work, what runs is finished, exit 0', async () => {

@@ -1,6 +1,6 @@
-/** `/ws` on Node, with the package `ws`. It needs half the memory per connection that Hono's helper needs. */
+/** The sockets of `/ws`, with the package `ws`, on Node and Deno. It needs half the memory per connection that Hono's helper needs. */
 import type { IncomingMessage, Server } from 'node:http'
-import type { Duplex } from 'node:stream'
+import type { Socket } from 'node:net'
 import { type RawData, type WebSocket, WebSocketServer } from 'ws'
 import type { Connection, Opening } from './session.ts'
 import type { WebSockets } from './websockets.ts'
@@ -17,10 +17,13 @@ export function attachWebSockets({
   server,
   fetch,
   webSockets,
+  opened = () => {},
 }: {
   readonly server: Server
   readonly fetch: Fetch
   readonly webSockets: WebSockets
+  /** Called for each connection that is a WebSocket from now on. */
+  readonly opened?: (socket: Socket) => void
 }): void {
   const connections = new WeakMap<WebSocket, Connection>()
   function received(this: WebSocket, data: RawData, isBinary: boolean) {
@@ -49,10 +52,11 @@ export function attachWebSockets({
     const refusal = await decide(incoming, (accepted) => {
       opening = accepted
     })
-    if (!opening) return refuse(socket, refusal)
+    if (!opening) return refuse(incoming.socket, refusal)
     const accepted = opening
     engine.handleUpgrade(incoming, socket, head, (client) => {
       socket.off('error', ignore)
+      opened(incoming.socket)
       // `ws` closes by itself after an error.
       client.on('error', ignore)
       connections.set(client, webSockets.open(client, accepted))
@@ -77,7 +81,7 @@ export function attachWebSockets({
 }
 
 /** Writes the answer to a refused upgrade by hand, because Node does not. */
-async function refuse(socket: Duplex, response: Response): Promise<void> {
+async function refuse(socket: Socket, response: Response): Promise<void> {
   const body = Buffer.from(await response.arrayBuffer())
   const headers = [...response.headers].map(([name, value]) => `${name}: ${value}\r\n`).join('')
   socket.end(
@@ -89,4 +93,6 @@ async function refuse(socket: Duplex, response: Response): Promise<void> {
       body,
     ]),
   )
+  // A peer that does not close its side would keep the connection for ever.
+  socket.destroySoon()
 }
