@@ -12,6 +12,9 @@ export const UPGRADES = {
   shouldUpgradeCallback: (request: IncomingMessage) => request.headers.upgrade?.toLowerCase() === 'websocket',
 }
 
+/** Out here, because a function that each connection keeps would keep its upgrade request as well. */
+const ignore = () => {}
+
 /** Upgrades the requests that `fetch`, the app with all its middleware, accepts. */
 export function attachWebSockets({
   server,
@@ -46,7 +49,6 @@ export function attachWebSockets({
   })
 
   server.on('upgrade', async (incoming, socket, head) => {
-    const ignore = () => {}
     socket.on('error', ignore)
     let opening: Opening | undefined
     const refusal = await decide(incoming, (accepted) => {
