@@ -55,10 +55,9 @@ export interface Socket {
   readonly bufferedAmount: number
   send(text: string): void
   close(code: number, reason: string): void
-  /** Closes without a handshake. Absent where the engine does this itself when a peer does not answer. */
-  terminate?(): void
-  /** Absent where the engine pings on its own. */
-  ping?(): void
+  /** Closes without a handshake. */
+  terminate(): void
+  ping(): void
 }
 
 /** Events of a socket, called by the adapter. */
@@ -214,10 +213,8 @@ export class Session implements Connection, PlainConnection {
       this.#terminate()
       return
     }
-    if (this.#socket.ping) {
-      this.#awaitsPong = true
-      this.#socket.ping()
-    }
+    this.#awaitsPong = true
+    this.#socket.ping()
     void this.#authenticateAgain()
   }
 
@@ -237,7 +234,7 @@ export class Session implements Connection, PlainConnection {
 
   #terminate(): void {
     if (this.#state === 'closed') return
-    this.#socket.terminate?.()
+    this.#socket.terminate()
     this.closed()
   }
 
