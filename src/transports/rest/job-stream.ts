@@ -21,31 +21,28 @@ export function streamJob(
 ): Response {
   const { watch, describe, waiter } = job
   c.header('X-Accel-Buffering', 'no')
-  return streamSSE(
-    c,
-    async (events) => {
-      const gone = new AbortController()
-      events.onAbort(() => gone.abort())
-      const keepAlive = setInterval(() => void events.write(': keep-alive\n\n'), KEEP_ALIVE_MS)
-      const send = (event: string, data: object) => events.writeSSE({ event, data: JSON.stringify(data) })
-      try {
-        let last: Job | undefined
-        for await (const now of watch(gone.signal)) {
-          last = now
-          if (now.error) await send('error', { ...now.error, job_id: now.id, state: now.state })
-          else await send(hasEnded(now) ? 'result' : 'progress', describe(now))
-        }
-        if (last && !hasEnded(last) && !gone.signal.aborted) {
-          await waiter?.detach()
-          await send('handle', describe(last))
-        }
-      } finally {
-        clearInterval(keepAlive)
-        await waiter?.leave()
+  return streamSSE(c, async (events) => {
+    const gone = new AbortController()
+    events.onAbort(() => gone.abort())
+    const keepAlive = setInterval(() => void events.write(': keep-alive\n\n'), KEEP_ALIVE_MS)
+    const send = (event: string, data: object) => events.writeSSE({ event, data: JSON.stringify(data) })
+    try {
+      let last: Job | undefined
+      for await (const now of watch(gone.signal)) {
+        last = now
+        if (now.error) await send('error', { ...now.error, job_id: now.id, state: now.state })
+        else await send(hasEnded(now) ? 'result' : 'progress', describe(now))
       }
-    },
-    async (error, events) => {
-      await events.writeSSE({ event: 'error', data: JSON.stringify(toAppError(error).toPublic()) })
-    },
-  )
+      if (last && !hasEnded(last) && !gone.signal.aborted) {
+        await waiter?.detach()
+        await send('handle', describe(last))
+      }
+    } catch (error) {
+      // Here and not in Hono's own handler, which sends the message of any error to the client.
+      await send('error', toAppError(error).toPublic())
+    } finally {
+      clearInterval(keepAlive)
+      await waiter?.leave()
+    }
+  })
 }
