@@ -1,4 +1,5 @@
 /** Something that is due now and then, but not each time that it is asked for. */
+import { setTimeout as sleep } from 'node:timers/promises'
 
 /** Acts at once when asked, then again at most every `everyMs` milliseconds while asked; one act at a time. */
 export function createThrottle(options: { readonly everyMs: number; readonly act: () => Promise<void> }) {
@@ -13,7 +14,7 @@ export function createThrottle(options: { readonly everyMs: number; readonly act
     while (due && !stopped) {
       due = false
       await act()
-      await new Promise((resolve) => setTimeout(resolve, everyMs).unref())
+      await sleep(everyMs, undefined, { ref: false })
     }
     busy = false
   }

@@ -109,25 +109,30 @@ local function join(id, asked)
   rememberKey(id, asked.key)
 end
 
--- What admission looks at: AdmissionView of src/jobs/admission.ts.
+-- What admission looks at: AdmissionView of src/jobs/admission.ts, but for ownTurnMs.
 local function viewOf(asked)
   local target = asked.target
-  local line = lineOf(asked.owner)
   local view = {
     concurrency = asked.concurrency, queueLimit = asked.queueLimit, queueLimitOfCaller = asked.queueLimitOfCaller,
     deadlineMs = asked.deadlineMs, ownMs = asked.ownMs, stale = asked.stale,
     busy = redis.call('ZCARD', targetKey(target, 'running')) + redis.call('ZCARD', targetKey(target, 'releasing')),
     queued = redis.call('ZCARD', targetKey(target, 'queued')),
-    queuedOfCaller = redis.call('ZCARD', jobsKey(target, line)),
+    queuedOfCaller = redis.call('ZCARD', jobsKey(target, lineOf(asked.owner))),
   }
   if not asked.ownMs then return view end
   local unitMs = asked.ownMs / asked.cost
   local runningMs, nextSlotMs = remaining(target)
   view.aheadMs = runningMs + costBefore(target, startOf(target, asked.owner)) * unitMs
   view.nextSlotMs = nextSlotMs or asked.ownMs
-  local turn, start = turnAt(target, line, 0)
-  view.ownTurnMs = (runningMs + (turn and costBefore(target, start, turn) or 0) * unitMs) / asked.concurrency
   return view
+end
+
+-- Until the first waiting job of this caller starts, as `aheadMs`: only who is refused for having too many needs it.
+local function ownTurnOf(asked)
+  if not asked.ownMs then return nil end
+  local turn, start = turnAt(asked.target, lineOf(asked.owner), 0)
+  local before = turn and costBefore(asked.target, start, turn) or 0
+  return (remaining(asked.target) + before * asked.ownMs / asked.cost) / asked.concurrency
 end
 
 local function admit(asked)
@@ -167,6 +172,7 @@ commands.submit = function(asked)
   local view = viewOf(asked)
   local because = judge(view)
   if because then
+    if because == 'callerFull' then view.ownTurnMs = ownTurnOf(asked) end
     refused(asked.target, REFUSED_AS[because])
     return answer({ verdict = 'refused', because = because, view = view })
   end
