@@ -89,15 +89,15 @@ export function createFollowedJobs(options: { readonly read: (id: string) => Pro
     },
 
     /** What a server, this one or another, changed. */
-    hear({ changes, progress }: Pick<Changes, 'changes' | 'progress'>): void {
+    hear({ changes, steps }: Pick<Changes, 'changes' | 'steps'>): void {
       for (const { id } of changes) if (entries.has(id)) void refresh(id)
       if (changes.length > 0) outlook.ask()
-      if (!progress) return
-      const [id, step] = progress
-      const entry = entries.get(id)
-      // A read under way may have been answered before this step: it would take the step back.
-      if (entry?.refreshing) void refresh(id)
-      else if (entry?.job?.state === 'running') change(entry, { ...entry.job, progress: JSON.parse(step) })
+      for (const [id, step] of steps) {
+        const entry = entries.get(id)
+        // A read under way may have been answered before this step: it would take the step back.
+        if (entry?.refreshing) void refresh(id)
+        else if (entry?.job?.state === 'running') change(entry, { ...entry.job, progress: JSON.parse(step) })
+      }
     },
 
     refresh,

@@ -66,7 +66,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     metrics,
     startWorker: (lane) => createTargetWorker({ ...options, ...lane, valkey, book, server, prefix }),
   })
-  const followed = createFollowedJobs({ read: book.get })
+  const followed = createFollowedJobs({ read: (id) => book.get(id) })
   const waiters = createWaiters({
     book,
     followed,
@@ -81,8 +81,8 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
   hearOthers({ subscriber, book, lanes, followed })
   const presence = joinPresence({ valkey, subscriber, channel: `${book.channel}:serving` })
 
-  async function read(id: string, caller: Identity): Promise<Job> {
-    const job = await book.get(id)
+  async function read(id: string, caller: Identity, { watch = false } = {}): Promise<Job> {
+    const job = await book.get(id, { watch })
     if (job && job.owner === caller.id) return job
     throw noSuchJob(quote(id))
   }
@@ -140,7 +140,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     async *watch(id, caller, signal) {
       const following = followed.follow(id, { isOver: () => drained })
       try {
-        following.begin(await read(id, caller))
+        following.begin(await read(id, caller, { watch: true }))
         yield* following.watch(signal)
       } finally {
         following.stop()

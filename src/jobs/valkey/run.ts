@@ -59,11 +59,11 @@ export async function runJob(
   const progress = createThrottle({
     everyMs: PROGRESS_MS,
     async act() {
-      const mine = await book
-        .progress({ id, run: number, progress: JSON.stringify(step) })
+      const lost = await book
+        .progress({ steps: [[id, number, JSON.stringify(step)]] })
         // Away: the next beat tells.
-        .catch(() => true)
-      if (!mine) abort.abort(new Lost())
+        .catch(() => [])
+      if (lost.length > 0) abort.abort(new Lost())
     },
   })
   const tell = (

@@ -186,8 +186,18 @@ commands.forget = function(asked)
   return answer({})
 end
 
+-- watch: somebody follows the job without being a waiter, so its steps are published from now on.
 commands.get = function(asked)
+  local life = asked.watch and redis.call('HGET', jobKey(asked.id), 'life')
+  if life and isLive(life) then redis.call('HSET', jobKey(asked.id), 'watched', 1) end
   return answer({ job = snapshot(asked.id) })
+end
+
+-- Jobs that servers follow, as `get` tells each; those that the book does not have are left out.
+commands.snapshots = function(asked)
+  local jobs = {}
+  for _, id in ipairs(asked.ids) do jobs[#jobs + 1] = snapshot(id) end
+  return answer({ jobs = jobs })
 end
 
 -- detach and cancel, by whoever owns the job.
@@ -257,11 +267,22 @@ commands.beat = function(asked)
   return answer({ lost = lost })
 end
 
+-- Steps of runs that a server has in hand; answers those that it has to abort. All are kept for who asks later; those of
+-- jobs that somebody follows are published, in one message.
 commands.progress = function(asked)
-  if not holds(asked.id, asked.run) then return answer({ lost = { asked.id } }) end
-  redis.call('HSET', jobKey(asked.id), 'progress', asked.progress)
-  redis.call('PUBLISH', P .. 'events', cjson.encode({ progress = { asked.id, asked.progress } }))
-  return answer({ lost = {} })
+  local lost, heard = {}, {}
+  for _, step in ipairs(asked.steps) do
+    local id, run, progress = step[1], step[2], step[3]
+    if holds(id, run) then
+      redis.call('HSET', jobKey(id), 'progress', progress)
+      local followers = redis.call('HMGET', jobKey(id), 'waiters', 'watched')
+      if num(followers[1]) > 0 or followers[2] then heard[#heard + 1] = { id, progress } end
+    else
+      lost[#lost + 1] = id
+    end
+  end
+  if #heard > 0 then redis.call('PUBLISH', P .. 'events', cjson.encode({ steps = heard })) end
+  return answer({ lost = lost })
 end
 
 -- The end of a run: finish with its image, fail with its error, or release after an abort. A run that another worker
