@@ -86,7 +86,7 @@ describe.skipIf(findValkeyServer() === undefined)('the book', () => {
   }
   const open = (concurrency: number) => book.target({ target: 'gpu', concurrency })
   const start = (id: string) =>
-    book.start({ id, target: 'gpu', lockMs: NEVER_MS, maxReruns: 1, exhausted: '' })
+    book.start({ id, target: 'gpu', attempt: id, lockMs: NEVER_MS, maxReruns: 1, exhausted: '' })
   const finish = (id: string, more: { sample?: string; unitMs?: number } = {}) =>
     book.finish({ id, target: 'gpu', run: 1, event: 'finish', outcome: '{}', ...more })
   /** A target with slots that knows how long a unit takes: a second. */
