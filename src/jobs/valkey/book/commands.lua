@@ -7,49 +7,6 @@ local REDELIVER_MS = 2000
 -- A worker frees its slot itself, and another one does so for a dead worker. This is for when even that got lost.
 local RELEASE_AT_MOST_MS = 300000
 
--- Milliseconds of work that runs now, and until the first of it is done.
-local function remaining(target)
-  local total, least = 0, nil
-  local rows = redis.call('ZRANGE', targetKey(target, 'running'), 0, -1, 'WITHSCORES')
-  for index = 2, #rows, 2 do
-    local left = math.max(0, tonumber(rows[index]) - NOW)
-    total = total + left
-    if not least or left < least then least = left end
-  end
-  return total, least
-end
-
-local function snapshot(id)
-  local flat = redis.call('HGETALL', jobKey(id))
-  if #flat == 0 then return nil end
-  local job = {}
-  for index = 1, #flat, 2 do job[flat[index]] = flat[index + 1] end
-  if publicState(job.life) == 'queued' then
-    local turn, start = turnAt(job.target, job.line, redis.call('ZRANK', jobsKey(job.target, job.line), job.member))
-    if turn then
-      job.position = redis.call('ZRANK', targetKey(job.target, 'queued'), turn) + 1
-      local figures = redis.call('HMGET', targetKey(job.target, 'figures'), 'unitMs', 'concurrency')
-      if figures[1] then
-        local own = num(job.ownMs)
-        if own == 0 then own = num(job.cost) * num(figures[1]) end
-        local ahead = remaining(job.target) + costBefore(job.target, start, turn) * num(figures[1])
-        job.expectedAt = NOW + ahead / math.max(1, num(figures[2])) + own
-      end
-    end
-  end
-  return job
-end
-
-local function counts(target)
-  local flat = redis.call('HGETALL', targetKey(target, 'figures'))
-  local figures = {}
-  for index = 1, #flat, 2 do figures[flat[index]] = flat[index + 1] end
-  figures.queued = redis.call('ZCARD', targetKey(target, 'queued'))
-  figures.running = redis.call('ZCARD', targetKey(target, 'running'))
-  figures.releasing = redis.call('ZCARD', targetKey(target, 'releasing'))
-  return figures
-end
-
 -- Every command ends here: free slots are given away, then everybody is told what changed.
 local function answer(reply, sample)
   for target in pairs(touched) do grant(target) end
@@ -61,6 +18,7 @@ local function answer(reply, sample)
   reply.now = NOW
   reply.ended = ended
   reply.granted = granted
+  reply.behind = behind
   reply.targets = message.targets
   return cjson.encode(reply)
 end
@@ -195,8 +153,8 @@ end
 
 -- Jobs that servers follow, as `get` tells each; those that the book does not have are left out.
 commands.snapshots = function(asked)
-  local jobs = {}
-  for _, id in ipairs(asked.ids) do jobs[#jobs + 1] = snapshot(id) end
+  local jobs, outlooks = {}, {}
+  for _, id in ipairs(asked.ids) do jobs[#jobs + 1] = snapshot(id, outlooks) end
   return answer({ jobs = jobs })
 end
 
@@ -235,6 +193,7 @@ commands.start = function(asked)
   redis.call('ZREM', P .. 'undelivered', asked.target .. '|' .. id)
   local job = redis.call('HMGET', key, 'life', 'run', 'leaseAt', 'reruns', 'attempt')
   if not job[1] or not isLive(job[1]) then
+    if not job[1] then leaveRunning(asked.target, id) end
     release(asked.target, id)
     return answer({ verdict = 'ended' })
   end
@@ -295,6 +254,7 @@ commands.finish = function(asked)
   local id, key = asked.id, jobKey(asked.id)
   local run = redis.call('HGET', key, 'run')
   if run and num(run) ~= asked.run then return answer({ verdict = 'lost' }) end
+  if not run then leaveRunning(asked.target, id) end
   local verdict = 'late'
   if asked.event ~= 'release' and holds(id, asked.run) then
     redis.call('HSET', key, asked.event == 'finish' and 'image' or 'error', asked.outcome)
@@ -321,19 +281,35 @@ commands.handback = function(asked)
   return answer({})
 end
 
+-- Targets whose free slots were too many for one script.
+local function catchUp()
+  for _, target in ipairs(redis.call('SMEMBERS', P .. 'behind')) do
+    redis.call('SREM', P .. 'behind', target)
+    touched[target] = true
+  end
+end
+
+-- Goes on giving away slots; called until a reply is no longer `behind`, and by every sweep.
+commands.grant = function()
+  catchUp()
+  return answer({})
+end
+
 -- What nobody else is sure to do: deadlines, orphans, waiters of dead servers, deliveries that got lost.
 commands.sweep = function(asked)
+  local due = {}
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', NOW, 'LIMIT', 0, SWEEP_AT_MOST)) do
-    local event, id = string.match(member, '^(%a+)|(.*)$')
-    redis.call('ZREM', P .. 'due', member)
-    apply(id, event)
+    due[#due + 1] = { string.match(member, '^(%a+)|(.*)$') }
   end
+  applyDue(due)
   if asked.leases then
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', NOW, 'LIMIT', 0, SWEEP_AT_MOST)) do
+      if moved >= MOVES_AT_MOST then break end
       local id, waiter = string.match(member, '^([^|]*)|(.*)$')
       endLease(id, waiter)
     end
   end
+  catchUp()
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'undelivered', '-inf', NOW - REDELIVER_MS, 'LIMIT', 0, SWEEP_AT_MOST)) do
     redis.call('ZADD', P .. 'undelivered', NOW, member)
     local target, id = string.match(member, '^([^|]*)|(.*)$')
