@@ -90,7 +90,8 @@ export async function runJob(
   } catch (thrown) {
     steps.forget(id)
     if (abort.signal.reason instanceof HandedBack) {
-      await book.handback({ id, run: number })
+      // Without an answer the next worker waits until the lease is over.
+      await book.handback({ id, run: number }).catch(() => {})
       log.info({ event: 'job handed back', job: id, target: target.name })
       return 'back'
     }

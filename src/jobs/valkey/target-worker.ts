@@ -125,7 +125,7 @@ export function createTargetWorker(parts: WorkerParts) {
         continue
       }
       if (handing) {
-        await book.handback({ id, run: started.run })
+        await book.handback({ id, run: started.run }).catch(() => {})
         return 'back'
       }
       const abort = new AbortController()
