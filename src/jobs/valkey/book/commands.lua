@@ -297,18 +297,18 @@ end
 
 -- What nobody else is sure to do: deadlines, orphans, waiters of dead servers, deliveries that got lost.
 commands.sweep = function(asked)
+  sweeping = true
+  if asked.leases then
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', NOW, 'LIMIT', 0, SWEEP_AT_MOST)) do
+      local id, waiter = string.match(member, '^([^|]*)|(.*)$')
+      endLease(id, waiter)
+    end
+  end
   local due = {}
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', NOW, 'LIMIT', 0, SWEEP_AT_MOST)) do
     due[#due + 1] = { string.match(member, '^(%a+)|(.*)$') }
   end
   applyDue(due)
-  if asked.leases then
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', NOW, 'LIMIT', 0, SWEEP_AT_MOST)) do
-      if moved >= MOVES_AT_MOST then break end
-      local id, waiter = string.match(member, '^([^|]*)|(.*)$')
-      endLease(id, waiter)
-    end
-  end
   catchUp()
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'undelivered', '-inf', NOW - REDELIVER_MS, 'LIMIT', 0, SWEEP_AT_MOST)) do
     redis.call('ZADD', P .. 'undelivered', NOW, member)

@@ -8,6 +8,8 @@ local MOVES_AT_MOST = 2000
 
 -- Whether a target's free slots could not all be given away in this script.
 local behind = false
+-- A sweep ends many jobs together, see applyDue: none that nobody can adopt ends on its own before that.
+local sweeping = false
 
 local function forgetKeysAfter(id, ms)
   local job = redis.call('HMGET', jobKey(id), 'keys', 'requestHash')
@@ -88,13 +90,13 @@ local function apply(id, event)
   redis.call('HSET', key, 'life', to)
   if not isOrphan(to) then
     redis.call('ZREM', P .. 'due', 'abandon|' .. id)
-  elseif num(job[3]) > 0 then
+  elseif num(job[3]) > 0 or sweeping then
     redis.call('ZADD', P .. 'due', 'NX', NOW + num(job[3]), 'abandon|' .. id)
   end
   local state = publicState(to)
   if state ~= from then move(id, job[2], from, state, event) end
   -- Where nobody can adopt there is nothing to wait for.
-  if isOrphan(to) and num(job[3]) == 0 then apply(id, 'abandon') end
+  if isOrphan(to) and num(job[3]) == 0 and not sweeping then apply(id, 'abandon') end
   return true
 end
 
