@@ -62,6 +62,8 @@ export function connectValkey(options: {
   let awaySince: number | undefined = performance.now()
   let told = false
   let closing = false
+  /** When (`performance.now()`) the main connection brought a reply. */
+  let repliedAt = performance.now()
 
   const open = (extra: Omit<RedisOptions, 'replyMapping'>) => {
     const client = new Redis(url.read(), {
@@ -98,13 +100,19 @@ export function connectValkey(options: {
     told = false
   }
 
+  /** The main connection brought a reply, be it one that nobody waits for any more: the server is there. */
+  function heard(): void {
+    repliedAt = performance.now()
+    if (awaySince === undefined) return
+    back()
+    onReady?.()
+  }
+
   const client = open({ enableOfflineQueue: false, maxRetriesPerRequest: 0 })
   // Opened when it is needed first. The main connection tells of an outage; this one only must not end the process.
   const side = open({ lazyConnect: true, maxRetriesPerRequest: 0 })
   side.on('error', () => {})
   const patience = createPatience({ ping: () => side.ping(), timeoutMs: commandTimeoutMs })
-  /** When (`performance.now()`) the main connection brought a reply. */
-  let repliedAt = performance.now()
   client.on('error', away)
   client.on('close', () => away(new Error('connection closed')))
   client.on('ready', () => {
@@ -112,13 +120,7 @@ export function connectValkey(options: {
     onReady?.()
   })
 
-  const connected = new Promise<void>((resolve) => {
-    const timer = setTimeout(resolve, FIRST_CONNECT_MS)
-    client.once('ready', () => {
-      clearTimeout(timer)
-      resolve()
-    })
-  })
+  const connected = firstReady(client)
 
   const unavailable = (is: string, cause?: unknown) =>
     new AppError('overloaded', `The ${what} ${is} at the moment; try again shortly.`, {
@@ -135,19 +137,14 @@ export function connectValkey(options: {
     async use(act, { probe = false } = {}) {
       if (awaySince !== undefined && !(probe && client.status === 'ready')) throw unreachable()
       try {
-        const result = await patience.answered(act(client))
-        repliedAt = performance.now()
-        if (awaySince !== undefined) {
-          back()
-          onReady?.()
-        }
-        return result
+        const reply = act(client)
+        reply.then(heard, (error) => isAnswer(error) && heard())
+        return await patience.answered(reply)
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error)
         if (message.startsWith('OOM'))
           throw new AppError('overloaded', `The ${what} is full; try again later.`, { cause: error })
-        if (isReply(error)) repliedAt = performance.now()
-        if (isReply(error) && !NOT_NOW.test(message)) throw error
+        if (isAnswer(error)) throw error
         if (error instanceof Slow) {
           // The server is there and this connection brings nothing at all: it is broken, and no end of it was told.
           if (performance.now() - repliedAt > PATIENCE_MS) client.disconnect(true)
@@ -167,7 +164,7 @@ export function connectValkey(options: {
           side.disconnect(true)
           throw slow(error)
         }
-        throw isReply(error) ? error : unreachable(error)
+        throw isAnswer(error) ? error : unreachable(error)
       }
     },
 
@@ -204,9 +201,20 @@ export function connectValkey(options: {
   }
 }
 
-/** True for an answer of the server, false for a failure to get one. */
-function isReply(error: unknown): boolean {
-  return error instanceof Error && error.name === 'ReplyError'
+/** Resolves with the first connection, or some seconds later without one. */
+function firstReady(client: Redis): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, FIRST_CONNECT_MS)
+    client.once('ready', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+  })
+}
+
+/** True for an answer of a server that serves, false for a failure to get one. */
+function isAnswer(error: unknown): error is Error {
+  return error instanceof Error && error.name === 'ReplyError' && !NOT_NOW.test(error.message)
 }
 
 /** Host and port without the credentials. */
