@@ -97,7 +97,9 @@ export function chargesContract(engine: Engine): void {
     const MAX = 4
     let server: GuardedServer
     beforeAll(async () => {
+      const slow = { name: 'slow', kind: 'simulated', options: { msPerStep: 5000 }, queue: 10 }
       server = await startGuardedServer(engine, {
+        RUNTIMES: JSON.stringify([slow]),
         MAX_HELD_PER_CALLER: String(MAX),
         WAIT_BUDGET_MS: '60000',
         DRAIN_DELAY_MS: '0',
@@ -121,7 +123,10 @@ export function chargesContract(engine: Engine): void {
       await ask('text/event-stream')
       // It waits for its picture.
       ask('application/json').catch(() => {})
-      await eventually(async () => expect(await queue('alice')).toBe(429))
+      await eventually(async () => {
+        const { targets } = await (await fetch(`${server.url}/api/queue`, { headers: bearer('bob') })).json()
+        expect(targets).toMatchObject([{ running: 1, queued: 1 }])
+      })
       const refused = await fetch(`${server.url}/api/queue`, { headers: bearer('alice') })
       expect(await refused.json()).toMatchObject({
         code: 'rate_limited',
