@@ -13,6 +13,7 @@ import { readJson } from './transports/body.ts'
 import type { AppEnv } from './transports/context.ts'
 import { answerErrors } from './transports/error-answer.ts'
 import { identifyCaller } from './transports/identify-caller.ts'
+import { onAnswerEnd } from './transports/leaving.ts'
 import type { McpEndpoint } from './transports/mcp.ts'
 import { openApiRoutes } from './transports/openapi.ts'
 import { healthRoutes, metricsRoutes } from './transports/operations.ts'
@@ -83,7 +84,9 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
   app.post('/mcp', async (c) => {
     const body = await readJson(c.req.raw, { maxBytes: parts.maxBodyBytes })
     const { caller, requestId, reasonOfClosing } = c.var
-    return await parts.mcp.fetch(c.req.raw, { body, caller, requestId, reasonOfClosing })
+    // One request has one answer.
+    const onSent = (_: unknown, done: () => void) => onAnswerEnd(c, done)
+    return await parts.mcp.fetch(c.req.raw, { body, caller, requestId, reasonOfClosing, onSent })
   })
   app.get('/ws', (c) => parts.webSockets.accept(c))
   app.route('/', healthRoutes(parts))

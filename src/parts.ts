@@ -12,6 +12,8 @@ import { AppError } from './errors.ts'
 import type { ImageStore } from './images/image.ts'
 import { createLinks } from './images/links.ts'
 import { openImages } from './images/open.ts'
+import { createOutgoing } from './images/outgoing.ts'
+import { createPreviews } from './images/previews.ts'
 import { scheduleSweep } from './images/sweep.ts'
 import { watchStore } from './images/watch.ts'
 import type { Jobs } from './jobs/job.ts'
@@ -77,7 +79,11 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
       metrics,
     },
   )
-  const answer = { jobs, images, links, inlineMaxBytes: settings.inlineMaxBytes, waitBudgetMs }
+  const answer = {
+    ...{ jobs, images, links },
+    ...{ previews: createPreviews({ images }), outgoing: createOutgoing(images) },
+    ...{ inlineMaxBytes: settings.inlineMaxBytes, waitBudgetMs },
+  }
   const data = openDataTools(config, log)
   const toolCaller = createToolCaller({
     tools: [

@@ -61,6 +61,11 @@ export interface ImageStore {
    */
   put(image: StoredImage): Promise<ImageRecord>
   get(id: string): Promise<StoredImage | undefined>
+  /**
+   * The bytes of a picture that `head` has just returned, piece by piece; undefined when it is gone. Read it to its end
+   * or cancel it. It fails where the store does meanwhile. Absent where the store has only whole pictures.
+   */
+  stream?(record: ImageRecord): Promise<ReadableStream<Uint8Array> | undefined>
   /** The record without the bytes. */
   head(id: string): Promise<ImageRecord | undefined>
   /** True when there was something to delete. */

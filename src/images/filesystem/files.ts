@@ -7,7 +7,7 @@
  * these names.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdir, open, opendir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, opendir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isImageId, parseRecord } from '../check.ts'
 import type { ImageRecord } from '../image.ts'
@@ -22,6 +22,8 @@ const PARTIAL_MAX_AGE_MS = 10 * 60_000
 const BLOCK_BYTES = 4096
 /** Names that are read in one go. */
 const NAMES_AT_ONCE = 256
+/** Pieces of a picture that is sent. */
+const PIECE_BYTES = 64 * 1024
 
 /** POSIX allows rename to fail with either code when the new name belongs to a folder that is not empty. */
 const TAKEN = ['ENOTEMPTY', 'EEXIST']
@@ -86,6 +88,9 @@ export function createFiles(directory: string) {
 
     readPicture: (id: string) => ifThere(() => readFile(join(folderOf(id), PICTURE))),
 
+    /** A picture piece by piece. The file stays open until the end of the stream, even when the picture is removed. */
+    streamPicture: (id: string) => ifThere(async () => streamOf(await open(join(folderOf(id), PICTURE)))),
+
     /** Writes a picture into a new folder. */
     async write(partial: string, { png, json }: { png: Uint8Array; json: string }): Promise<void> {
       await mkdir(partial, { mode: 0o700 })
@@ -149,6 +154,28 @@ async function ifThere<T>(read: () => Promise<T>): Promise<T | undefined> {
     if (codeOf(error) === 'ENOENT') return undefined
     throw error
   }
+}
+
+/** Reads the file when it is asked for the next piece, and closes it. */
+function streamOf(file: FileHandle): ReadableStream<Uint8Array> {
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        try {
+          const { bytesRead, buffer } = await file.read(Buffer.allocUnsafeSlow(PIECE_BYTES), 0, PIECE_BYTES)
+          if (bytesRead > 0) return controller.enqueue(buffer.subarray(0, bytesRead))
+          await file.close()
+          controller.close()
+        } catch (error) {
+          await file.close()
+          throw error
+        }
+      },
+      cancel: () => file.close(),
+    },
+    // No piece is read ahead.
+    { highWaterMark: 0 },
+  )
 }
 
 async function writeSynced(path: string, data: Uint8Array | string): Promise<void> {

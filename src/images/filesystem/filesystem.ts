@@ -105,6 +105,8 @@ export async function createFilesystemImages(options: {
 
     head,
 
+    stream: ({ id }) => files.streamPicture(id),
+
     delete: (id) =>
       alone(async () => {
         if (!isImageId(id)) return false

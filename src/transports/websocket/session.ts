@@ -16,17 +16,20 @@ import {
 } from '@modelcontextprotocol/server'
 import { serveStdio } from '@modelcontextprotocol/server/stdio'
 import type { Authenticate } from '../../auth/authenticate.ts'
-import type { Caller } from '../../auth/caller.ts'
+import { type Caller, isAnonymous } from '../../auth/caller.ts'
 import type { RateLimit } from '../../auth/rate-limit.ts'
 import { AppError, clientLeft, type ErrorCode, rpcError, toAppError } from '../../errors.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { ToolCaller } from '../../tools/tool.ts'
 import { type Asking, authInfoOf } from '../auth-info.ts'
 import { parseJson } from '../body.ts'
+import { Outbox, type OutboxParts, type Sender } from './outbox.ts'
 import { answerPlain, greeting, type PlainConnection, plainError } from './plain.ts'
 
 /** How long a closing handshake may take, in milliseconds. */
 export const CLOSING_MS = 2000
+/** How long a peer may take nothing of what waits for it, in milliseconds. */
+const UNREAD_MS = 30_000
 
 /** Messages in a row that a connection may send beyond the rate limit, each refused, until it is closed. */
 const MAX_REFUSED = 100
@@ -55,15 +58,14 @@ const CALL_ERROR: Record<CloseReason, ErrorCode> = {
 }
 
 /** The socket of an engine. */
-export interface Socket {
-  /** Bytes that the network has not taken yet. */
-  readonly bufferedAmount: number
-  send(text: string): void
+export interface Socket extends Sender {
   close(code: number, reason: string): void
   /** Closes without a handshake. */
   terminate(): void
   ping(): void
   pong(data: Uint8Array): void
+  /** Bytes that the network has not taken, pongs among them. */
+  readonly bufferedAmount: number
 }
 
 /** Events of a socket, called by the adapter. */
@@ -106,18 +108,23 @@ export interface SessionParts {
   readonly rateLimit: RateLimit
   readonly limits: WebSocketLimits
   readonly log: Logger
+  readonly unsentOf: OutboxParts['unsentOf']
   isDraining(): boolean
   /** Called when the connection is closed, to forget it. */
   gone(session: Session, reason: string): void
 }
+
+/** The id of a JSON-RPC request, or the controller of a plain call. */
+type CallId = RequestId | AbortController
 
 /** One connection. It is a class, because thousands wait at once and share its methods, but could not share closures. */
 export class Session implements Connection, PlainConnection {
   readonly #socket: Socket
   readonly #opening: Opening
   readonly #shared: SessionParts
-  /** Calls in flight: ids of JSON-RPC requests, and controllers of plain calls. */
-  #calls: Set<RequestId | AbortController> | undefined
+  readonly #outbox: Outbox
+  /** Calls in flight, and what to do when their answers are sent. */
+  #calls: Map<CallId, (() => void)[]> | undefined
   /** The MCP server's transport. The first message creates it, because idle connections should cost nothing. */
   #channel: Transport | undefined
   #messageAt: number
@@ -134,6 +141,14 @@ export class Session implements Connection, PlainConnection {
     this.#opening = opening
     this.#shared = shared
     this.#messageAt = this.#pingedAt = performance.now()
+    const { caller, address } = opening
+    this.#outbox = new Outbox({
+      sender: socket,
+      maxBytes: shared.limits.maxBufferedBytes,
+      // Anonymous callers are told apart by their addresses.
+      caller: isAnonymous(caller) ? `address ${address}` : `caller ${caller.id}`,
+      unsentOf: shared.unsentOf,
+    })
     if (!opening.protocol) this.send(greeting())
   }
 
@@ -143,7 +158,12 @@ export class Session implements Connection, PlainConnection {
 
   get asking(): Required<Asking> {
     const { caller, requestId } = this.#opening
-    return { caller, requestId, reasonOfClosing: () => this.#callError ?? clientLeft() }
+    return {
+      caller,
+      requestId,
+      reasonOfClosing: () => this.#callError ?? clientLeft(),
+      onSent: (id, done) => this.onSent(id, done),
+    }
   }
 
   get toolCaller(): ToolCaller {
@@ -203,6 +223,7 @@ export class Session implements Connection, PlainConnection {
     if (this.#state === 'closed') return
     this.#state = 'closed'
     this.#detach()
+    this.#outbox.close()
     this.#shared.gone(this, this.#reason)
   }
 
@@ -217,8 +238,9 @@ export class Session implements Connection, PlainConnection {
     setTimeout(() => this.#terminate(), CLOSING_MS).unref()
   }
 
+  /** Closes the connection, once its calls are answered and their answers are sent. */
   drain(): void {
-    if (!this.#calls?.size) this.close('restart')
+    if (!this.#calls?.size && this.#outbox.isEmpty) this.close('restart')
   }
 
   /** @param at `performance.now()`. */
@@ -227,6 +249,11 @@ export class Session implements Connection, PlainConnection {
     const { pingMs, idleMs } = this.#shared.limits
     if (this.#isExpired()) {
       this.close('expired')
+      return
+    }
+    if (this.#shared.isDraining()) this.drain()
+    if (this.#outbox.stuckMs(at) >= UNREAD_MS) {
+      this.close('slowReader')
       return
     }
     if (!this.#calls?.size && at - this.#messageAt >= idleMs) {
@@ -266,8 +293,10 @@ export class Session implements Connection, PlainConnection {
   }
 
   #detach(): void {
-    for (const call of this.#calls ?? [])
+    for (const [call, done] of this.#calls ?? []) {
       if (call instanceof AbortController) call.abort(this.asking.reasonOfClosing())
+      callAll(done)
+    }
     this.#calls?.clear()
     this.#channel?.onclose?.()
   }
@@ -288,9 +317,9 @@ export class Session implements Connection, PlainConnection {
   }
 
   /** @throws AppError `rate_limited` when the connection has as many calls as it may, or does not read its answers. */
-  begin(call: RequestId | AbortController): void {
-    const { maxCalls, maxBufferedBytes } = this.#shared.limits
-    this.#calls ??= new Set()
+  begin(call: CallId): void {
+    const { maxCalls } = this.#shared.limits
+    this.#calls ??= new Map()
     if (this.#calls.has(call))
       throw new AppError('invalid_request', 'The id is that of a request which is not answered yet.')
     if (this.#calls.size >= maxCalls)
@@ -299,14 +328,33 @@ export class Session implements Connection, PlainConnection {
         `A connection may have ${maxCalls} calls in flight (WS_MAX_CALLS); wait for an answer first.`,
         { retryAfterSeconds: 1 },
       )
-    if (this.#socket.bufferedAmount > maxBufferedBytes / 2)
+    if (this.#outbox.isHalfFull)
       throw new AppError('rate_limited', 'Read the answers that wait for you before you ask for more.', {
         retryAfterSeconds: 1,
       })
-    this.#calls.add(call)
+    this.#calls.set(call, [])
   }
 
-  end(call: RequestId | AbortController): void {
+  /** Says when the answer of a call is sent, or never will be. */
+  onSent(call: CallId, done: () => void): void {
+    const ofCall = this.#calls?.get(call)
+    if (ofCall) ofCall.push(done)
+    else done()
+  }
+
+  /** Sends the answer of a call and ends it. */
+  answer(call: CallId, message: object): void {
+    const done = this.#calls?.get(call) ?? []
+    this.#calls?.delete(call)
+    this.send(message, () => {
+      callAll(done)
+      if (this.#shared.isDraining()) this.drain()
+    })
+  }
+
+  /** Ends a call that gets no answer. */
+  #end(call: CallId): void {
+    callAll(this.#calls?.get(call) ?? [])
     this.#calls?.delete(call)
     if (this.#shared.isDraining()) this.drain()
   }
@@ -330,16 +378,16 @@ export class Session implements Connection, PlainConnection {
     }
     this.#channel ??= this.#connect()
     this.#channel.onmessage?.(message)
-    if (cancelled !== undefined) this.end(cancelled)
+    if (cancelled !== undefined) this.#end(cancelled)
   }
 
   #connect(): Transport {
     const channel: Transport = {
       start: async () => {},
       send: async (message) => {
-        this.send(message)
-        if (isJSONRPCResultResponse(message) || isJSONRPCErrorResponse(message))
-          if (message.id !== undefined) this.end(message.id)
+        const isAnswer = isJSONRPCResultResponse(message) || isJSONRPCErrorResponse(message)
+        if (isAnswer && message.id !== undefined) this.answer(message.id, message)
+        else this.send(message)
       },
       close: async () => {},
     }
@@ -367,17 +415,17 @@ export class Session implements Connection, PlainConnection {
     this.send(isPlain ? plainError(error) : rpcError(error, id))
   }
 
-  send(message: object): void {
-    if (this.#state !== 'open') return
-    const text = JSON.stringify(message)
-    const { bufferedAmount } = this.#socket
-    // A single answer is always sent, however large. Several may not pile up.
-    if (bufferedAmount > 0 && bufferedAmount + text.length > this.#shared.limits.maxBufferedBytes) {
-      this.close('slowReader')
-      return
-    }
-    this.#socket.send(text)
+  /** @param sent called once: when the message is sent, or never will be. */
+  send(message: object, sent?: () => void): void {
+    const isTaken = this.#state === 'open' && this.#outbox.send(JSON.stringify(message), sent)
+    if (isTaken) return
+    this.close('slowReader')
+    sent?.()
   }
+}
+
+function callAll(functions: readonly (() => void)[]): void {
+  for (const call of functions) call()
 }
 
 function cancelledId(message: JSONRPCMessage): RequestId | undefined {

@@ -29,7 +29,7 @@ export interface UpgradeBindings {
   readonly upgrade?: (opening: Opening) => void
 }
 
-export interface WebSocketParts extends Omit<SessionParts, 'isDraining' | 'gone'> {
+export interface WebSocketParts extends Omit<SessionParts, 'unsentOf' | 'isDraining' | 'gone'> {
   readonly jobs: Pick<Jobs, 'othersServe' | 'isCutOff'>
   readonly held: Held
 }
@@ -87,6 +87,7 @@ export function createWebSockets(parts: WebSocketParts): WebSockets {
 
   const shared: SessionParts = {
     ...parts,
+    unsentOf: new Map(),
     isDraining: () => draining,
     gone(session, reason) {
       sessions.delete(session)
