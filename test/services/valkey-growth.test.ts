@@ -193,7 +193,7 @@ describe.skipIf(findValkeyServer() === undefined)('a script of the book', () => 
         for (const owner of ['alice', 'bob', 'carol', 'dave'])
           expect(await it.book.submit(asked({ owner, ownMs: 1024, queueLimit: 1 }))).toMatchObject({
             because: 'full',
-            view: { aheadMs: model.costAhead(owner) * 1024 },
+            view: { aheadMs: model.beforeNew(owner).cost * 1024 },
           })
       }
     }

@@ -40,14 +40,15 @@ export function useMeteredBook() {
     await server.ask((client) => client.flushall())
     granted = []
     ended = []
-    valkey = connectValkey({
+    const connection = connectValkey({
       url: fixedSecret(server.url),
       what: 'job store',
       log: pino({ level: 'silent' }),
     })
-    const { client } = valkey
-    const define = client.defineCommand.bind(client)
-    client.defineCommand = (name, { lua, ...rest }) => define(name, { ...rest, lua: METER + lua })
+    valkey = {
+      ...connection,
+      define: (name, { lua, ...rest }) => connection.define(name, { ...rest, lua: METER + lua }),
+    }
     book = createBook({
       valkey,
       prefix: randomUUID(),
@@ -91,7 +92,7 @@ export function useMeteredBook() {
   }
   const open = (concurrency: number) => book.target({ target: 'gpu', concurrency })
   const start = (id: string) =>
-    book.start({ id, target: 'gpu', lockMs: NEVER_MS, maxReruns: 1, exhausted: '' })
+    book.start({ id, target: 'gpu', attempt: id, lockMs: NEVER_MS, maxReruns: 1, exhausted: '' })
   const finish = (id: string, more: { sample?: string; unitMs?: number } = {}) =>
     book.finish({ id, target: 'gpu', run: 1, event: 'finish', outcome: '{}', ...more })
   /** A target with slots that knows how long a unit takes: a second. */

@@ -123,18 +123,12 @@ export function createBook(options: {
 }) {
   const { valkey, prefix, onEffects } = options
   const keys = `${prefix}:book:${LAYOUT}:`
-  valkey.client.defineCommand('book', { numberOfKeys: 1, lua: PARTS.map(readPart).join('\n') })
+  valkey.define('book', { numberOfKeys: 1, lua: PARTS.map(readPart).join('\n') })
 
-  async function call<T>(command: string, asked: object, { probe = false } = {}): Promise<T> {
-    const reply = await valkey.use(
-      (client) =>
-        (client as unknown as { book(...args: string[]): Promise<string> }).book(
-          keys,
-          command,
-          JSON.stringify(asked),
-        ),
-      { probe },
-    )
+  async function call<T>(command: string, asked: object, { probe = false, aside = false } = {}): Promise<T> {
+    const send = (client: unknown) =>
+      (client as { book(...args: string[]): Promise<string> }).book(keys, command, JSON.stringify(asked))
+    const reply = await (aside ? valkey.aside(send) : valkey.use(send, { probe }))
     const { ended, granted, targets, behind, ...rest } = JSON.parse(reply)
     onEffects({
       targets: countsOf(targets),
@@ -183,7 +177,7 @@ export function createBook(options: {
     async snapshots({ ids }: { ids: readonly string[] }): Promise<ReadonlyMap<string, Job>> {
       const jobs = new Map<string, Job>()
       for (const slice of slices(ids)) {
-        const reply = await call<{ jobs: unknown; now: number }>('snapshots', { ids: slice })
+        const reply = await call<{ jobs: unknown; now: number }>('snapshots', { ids: slice }, { aside: true })
         for (const row of list<Row>(reply.jobs)) jobs.set(row.id as string, toJob(row, reply.now))
       }
       return jobs
@@ -202,6 +196,8 @@ export function createBook(options: {
     start: (asked: {
       id: string
       target: string
+      /** Who asks: when the answer got lost and it asks again, the run is its own already. */
+      attempt: string
       lockMs: number
       maxReruns: number
       /** What a job has to say whose re-runs are used up. */

@@ -191,11 +191,15 @@ end
 commands.start = function(asked)
   local id, key = asked.id, jobKey(asked.id)
   redis.call('ZREM', P .. 'undelivered', asked.target .. '|' .. id)
-  local job = redis.call('HMGET', key, 'life', 'run', 'leaseAt', 'reruns')
+  local job = redis.call('HMGET', key, 'life', 'run', 'leaseAt', 'reruns', 'attempt')
   if not job[1] or not isLive(job[1]) then
     if not job[1] then leaveRunning(asked.target, id) end
     release(asked.target, id)
     return answer({ verdict = 'ended' })
+  end
+  -- It asks again, because the answer did not reach it: the run is its own already.
+  if job[5] == asked.attempt then
+    return answer({ verdict = 'go', run = num(job[2]), job = snapshot(id) })
   end
   if num(job[2]) > 0 then
     if num(job[3]) > NOW then return answer({ verdict = 'held', waitMs = num(job[3]) - NOW }) end
@@ -208,7 +212,7 @@ commands.start = function(asked)
     redis.call('HDEL', key, 'progress')
   end
   local run = redis.call('HINCRBY', key, 'run', 1)
-  redis.call('HSET', key, 'leaseAt', text(NOW + asked.lockMs))
+  redis.call('HSET', key, 'leaseAt', text(NOW + asked.lockMs), 'attempt', asked.attempt)
   changed(asked.target, id, 'running')
   return answer({ verdict = 'go', run = run, job = snapshot(id) })
 end
