@@ -24,7 +24,13 @@ export function createSlots(size: number): Slots {
   /** Who waits, by turn: the first turn gets the next slot, and then goes to the end. None is empty. */
   const turns = new Map<string, (() => void)[]>()
 
-  function release(): void {
+  function release(from: string): void {
+    const more = turns.get(from)
+    // Whoever just had a slot lets all others go first, also those who came after its next taker.
+    if (more) {
+      turns.delete(from)
+      turns.set(from, more)
+    }
     // A slot that somebody waits for changes hands: it is never free in between.
     for (const [turn, waiting] of turns) {
       const next = waiting.shift()
@@ -56,7 +62,7 @@ export function createSlots(size: number): Slots {
       signal?.throwIfAborted()
       if (free > 0) {
         free -= 1
-        return release
+        return () => release(turn)
       }
       await new Promise<void>((resolve, reject) => {
         const granted = () => {
@@ -72,7 +78,7 @@ export function createSlots(size: number): Slots {
         else turns.set(turn, [granted])
         signal?.addEventListener('abort', left, { once: true })
       })
-      return release
+      return () => release(turn)
     },
   }
 }
