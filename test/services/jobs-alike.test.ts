@@ -61,6 +61,8 @@ interface Side {
   readonly images: JobsOptions['images']
   readonly runs: readonly ManualRun[]
   readonly waiters: Waiter[]
+  /** What each waiter asked for, its seed fixed. */
+  readonly asked: Map<Waiter, Submitted['request']>
   /** Runs that the sequence ended in the runtime. */
   readonly settled: Set<ManualRun>
   /** What each submission came to. */
@@ -94,6 +96,7 @@ describe.skipIf(findValkeyServer() === undefined)('both job backends', () => {
         images,
         runs: runtime.runs,
         waiters: [],
+        asked: new Map(),
         settled: new Set<ManualRun>(),
         outcomes: [],
       }
@@ -157,7 +160,7 @@ async function play(sides: readonly Side[], { operations }: Sequence): Promise<v
 }
 
 async function perform(side: Side, step: Operation, index: number): Promise<void> {
-  const { jobs, images, waiters, settled, outcomes } = side
+  const { jobs, images, waiters, asked, settled, outcomes } = side
   const pick = <T>(items: readonly T[]): T | undefined =>
     'nth' in step ? items[step.nth % Math.max(1, items.length)] : undefined
   const submit = async (caller: string, request: Submitted['request'], key?: string) => {
@@ -167,6 +170,7 @@ async function perform(side: Side, step: Operation, index: number): Promise<void
         waiter.joined ? `joined ${waiters.findIndex(({ job }) => job.id === waiter.job.id)}` : 'new',
       )
       waiters.push(waiter)
+      asked.set(waiter, { ...request, seed: waiter.job.request.seed })
     } catch (error) {
       outcomes.push(error instanceof AppError ? error.code : String(error))
     }
@@ -179,10 +183,10 @@ async function perform(side: Side, step: Operation, index: number): Promise<void
       return await submit(caller, { prompt, num_inference_steps: steps, seed }, key)
     }
     case 'repeat': {
-      const { owner, request } = pick(waiters)?.job ?? {}
-      if (!owner || !request) return
-      const { prompt, num_inference_steps } = request
-      return await submit(owner, { prompt, num_inference_steps })
+      const waiter = pick(waiters)
+      if (!waiter) return
+      const { prompt, num_inference_steps } = asked.get(waiter)!
+      return await submit(waiter.job.owner, { prompt, num_inference_steps })
     }
     case 'cancel': {
       const job = pick(waiters)?.job
@@ -234,8 +238,11 @@ async function compare(sides: readonly Side[], when: string): Promise<void> {
 const live = ({ runs, settled }: Side) => runs.filter((run) => !settled.has(run) && !run.signal.aborted)
 
 /** A run's job by its place among the submissions: jobs that live at once differ in prompt or seed. */
-function jobOf({ waiters }: Side, { request: { prompt, seed } }: ManualRun): number {
-  return waiters.findIndex(({ job: { request } }) => request.prompt === prompt && request.seed === seed)
+function jobOf({ waiters, asked }: Side, { request }: ManualRun): number {
+  const { prompt, seed } = request
+  return waiters.findIndex(
+    (waiter) => asked.get(waiter)!.prompt === prompt && asked.get(waiter)!.seed === seed,
+  )
 }
 
 /** What callers see of a side. Which of two free slots begins first is nobody's promise, so runs are told by set. */
