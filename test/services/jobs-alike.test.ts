@@ -50,6 +50,8 @@ const sequence = fc.record({
   concurrency: fc.constantFrom(1, 1, 2),
   // 0: who is left ends at once; long: it may be adopted until the end of the sequence.
   graceMs: fc.constantFrom(0, NEVER_MS),
+  // 6: more than one for each caller, so that jobs are forgotten, but not the one that has just ended.
+  remembered: fc.constantFrom(6, undefined),
   operations: fc.array(operation, { minLength: 15, maxLength: 45, size: 'max' }),
 })
 type Sequence = typeof sequence extends fc.Arbitrary<infer T> ? T : never
@@ -76,7 +78,7 @@ describe.skipIf(findValkeyServer() === undefined)('both job backends', () => {
   })
   afterAll(() => valkey?.stop())
 
-  async function openSides({ concurrency, graceMs }: Sequence): Promise<Side[]> {
+  async function openSides({ concurrency, graceMs, remembered }: Sequence): Promise<Side[]> {
     const side = async (name: string, open: (parts: JobsOptions) => Jobs | Promise<Jobs>) => {
       const runtime = createManualRuntime()
       const images = createMemoryImages({ maxBytes: 2 ** 20 })
@@ -87,6 +89,7 @@ describe.skipIf(findValkeyServer() === undefined)('both job backends', () => {
         deadlineMs: NEVER_MS,
         orphanGraceMs: graceMs,
         ttlSeconds: 600,
+        remembered,
         log: pino({ level: 'silent' }),
         metrics: createMetrics(),
       })
@@ -156,7 +159,8 @@ async function play(sides: readonly Side[], { operations }: Sequence): Promise<v
   }
   await Promise.all(drained)
   for (const { waiters, jobs } of sides)
-    for (const { job } of waiters) expect(hasEnded(await jobs.get(job.id, { id: job.owner }))).toBe(true)
+    for (const { job } of waiters)
+      expect(hasEnded((await known(jobs, job)) ?? { state: 'succeeded' })).toBe(true)
 }
 
 async function perform(side: Side, step: Operation, index: number): Promise<void> {
@@ -190,7 +194,8 @@ async function perform(side: Side, step: Operation, index: number): Promise<void
     }
     case 'cancel': {
       const job = pick(waiters)?.job
-      if (job) await jobs.cancel(job.id, { id: job.owner })
+      const gone = (error: AppError) => void outcomes.push(error.code)
+      if (job) await jobs.cancel(job.id, { id: job.owner }).catch(gone)
       return
     }
     case 'leave':
@@ -245,15 +250,23 @@ function jobOf({ waiters, asked }: Side, { request }: ManualRun): number {
   )
 }
 
+/** A job as its caller sees it; undefined once it is forgotten. */
+async function known(jobs: Jobs, { id, owner }: Job): Promise<Job | undefined> {
+  return await jobs.get(id, { id: owner }).catch((error) => {
+    if (error instanceof AppError && error.code === 'not_found') return undefined
+    throw error
+  })
+}
+
 /** What callers see of a side. Which of two free slots begins first is nobody's promise, so runs are told by set. */
 async function view(side: Side) {
   const { jobs, runs, waiters, settled, outcomes } = side
-  const known = await Promise.all(waiters.map(({ job }) => jobs.get(job.id, { id: job.owner })))
+  const seen = await Promise.all(waiters.map(({ job }) => known(jobs, job)))
   const [queue] = jobs.queue()
   const { queued, running, releasing, admitted, ended, refused } = queue!
   return {
     outcomes,
-    jobs: known.map(({ state, position, error }: Job) => ({ state, position, error: error?.code })),
+    jobs: seen.map((job) => job && { state: job.state, position: job.position, error: job.error?.code }),
     runs: runs
       .map((run) => {
         const how = settled.has(run) ? 'settled' : run.signal.aborted ? 'aborted' : 'running'

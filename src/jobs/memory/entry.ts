@@ -17,8 +17,8 @@ export interface Entry {
   readonly lane: Lane<Entry>
   readonly work: Work
   /** Hashes under which other submissions find this job: its request, and its idempotency keys. */
-  readonly request: string
-  readonly keys: string[]
+  request: string
+  keys: string[]
   /** Of a request that names its seed. */
   readonly seeded: boolean
   requestId: string | undefined
@@ -26,7 +26,7 @@ export interface Entry {
   abort: AbortController | undefined
   /** Who waits for it: a number, and what to call after a change. */
   waiters: number
-  readonly listeners: Set<() => void>
+  listeners: Set<() => void> | undefined
   deadline: NodeJS.Timeout | undefined
   grace: NodeJS.Timeout | undefined
 }
@@ -48,7 +48,7 @@ export function currentOf(entry: Entry): Job {
 /** Changes the job and tells those who watch it. */
 export function change(entry: Entry, patch: Partial<Job>): void {
   entry.job = { ...entry.job, ...patch }
-  for (const listener of entry.listeners) listener()
+  for (const listener of entry.listeners ?? []) listener()
 }
 
 /** Nothing is kept of a job that ended but what is asked for after that. */

@@ -1,5 +1,5 @@
 /** Jobs in this process: accepted work lives while the process lives. */
-import { randomInt, randomUUID } from 'node:crypto'
+import { randomInt } from 'node:crypto'
 import { type Identity, isAnonymous } from '../../auth/caller.ts'
 import { AppError, quote } from '../../errors.ts'
 import { type GenerationRequest, type ImageRequest, SEED_RANGE } from '../../runtimes/request.ts'
@@ -15,7 +15,7 @@ import {
   type SubmitOptions,
   type Waiter,
 } from '../job.ts'
-import { canonical, chooseTarget, hashOf, sizesOf, withDefaults } from '../request-of-job.ts'
+import { canonical, chooseTarget, hashOf, newId, sizesOf, withDefaults } from '../request-of-job.ts'
 import { watchSnapshots } from '../watch.ts'
 import { currentOf, type Entry, shrink, timeOf } from './entry.ts'
 import { createLane, type Lane } from './lane.ts'
@@ -205,8 +205,8 @@ function entryFor(asked: Asked, life: Life): Entry {
   const since = performance.now()
   const entry: Entry = {
     job: {
-      id: randomUUID(),
-      imageId: randomUUID(),
+      id: newId(),
+      imageId: newId(),
       owner: asked.caller.id,
       target: asked.lane.target.name,
       request: { seed: randomInt(SEED_RANGE), ...asked.work } as GenerationRequest,
@@ -225,7 +225,7 @@ function entryFor(asked: Asked, life: Life): Entry {
     requestId: asked.requestId,
     abort: undefined,
     waiters: 0,
-    listeners: new Set(),
+    listeners: undefined,
     deadline: setTimeout(() => life.expire(entry), asked.deadlineMs),
     grace: undefined,
   }

@@ -44,8 +44,11 @@ export function createTwins() {
 
     /** The job has ended: it is found only where another submission could still join it. */
     settle(entry: Entry): void {
-      if (entry.job.state !== 'succeeded') this.release(entry)
-      else if (!entry.seeded && byRequest.get(entry.request) === entry) byRequest.delete(entry.request)
+      if (entry.job.state !== 'succeeded') {
+        this.release(entry)
+        entry.request = ''
+        entry.keys = []
+      } else if (!entry.seeded && byRequest.get(entry.request) === entry) byRequest.delete(entry.request)
     },
 
     /** Forgets under what a job could be found, where no other took its place. */

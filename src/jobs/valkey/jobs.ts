@@ -128,7 +128,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
 
     async check() {
       await valkey.check()
-      await room.check()
+      room.check()
     },
     othersServe: presence.othersServe,
     isCutOff: () => valkey.isAway(),

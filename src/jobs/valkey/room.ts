@@ -26,9 +26,8 @@ export function createRoom({ valkey }: { readonly valkey: Pick<Valkey, 'use'> })
     look,
     /** At the last look; undefined where there is no bound, or none known. */
     known: () => known,
-    /** Resolves while there is room for another job. @throws AppError `overloaded` */
-    async check(): Promise<void> {
-      await look()
+    /** Whether there was room for another job. @throws AppError `overloaded` */
+    check(): void {
       if (known && known.max - known.used < RESERVE_BYTES) throw storeFull()
     },
   }

@@ -4,15 +4,15 @@ import type { PublicError } from '../../../errors.ts'
 import type { ImageFacts, ImageRecord } from '../../../images/image.ts'
 import type { Valkey } from '../../../valkey/connection.ts'
 import { type AdmissionView, REFUSED_AS, type RefusedBecause } from '../../admission.ts'
-import { MAX_KEYS, REMEMBERED, withoutPrompts } from '../../ended.ts'
+import { REMEMBERED, withoutPrompts } from '../../ended.ts'
 import { abandoned, cancelled, expired } from '../../endings.ts'
-import type { Job, JobState, Refusal } from '../../job.ts'
+import type { Job, JobRequest, JobState, Refusal } from '../../job.ts'
 import { type EndState, type LifeState, publicState, TRANSITIONS } from '../../lifecycle.ts'
 
 /** The parts of the script, in the order in which they build on each other. */
 const PARTS = ['base', 'order', 'ended', 'life', 'admission', 'views', 'commands']
 /** Tables that TypeScript and Lua share: one source for every backend. */
-const TABLES = { __TRANSITIONS__: TRANSITIONS, __REFUSED_AS__: REFUSED_AS, __MAX_KEYS__: MAX_KEYS }
+const TABLES = { __TRANSITIONS__: TRANSITIONS, __REFUSED_AS__: REFUSED_AS }
 /** Part of every key: servers with another layout of the book do not touch this one's. */
 const LAYOUT = 'v4'
 /** Jobs, waiters or runs that one script takes at most: Valkey serves nobody else meanwhile. */
@@ -260,7 +260,7 @@ function toJob(row: Row, now: number): Job {
     imageId: row.imageId as string,
     owner: row.owner as string,
     target: row.target as string,
-    request: row.request === undefined ? fieldsOf('r:', row) : JSON.parse(row.request),
+    request: requestOf(row),
     state: publicState(row.life as LifeState),
     createdAt: Number(row.createdAt),
     ...time('startedAt'),
@@ -295,6 +295,18 @@ function imageOf(row: Row): ImageFacts {
     ...{ id: row.imageId, job_id: row.id, owner: row.owner, media_type: 'image/png', target: row.target },
     ...fieldsOf('i:', row),
   } as ImageFacts
+}
+
+/** With its prompts until the job ends. A finished one has what its picture was drawn with. */
+function requestOf(row: Row): JobRequest {
+  if (row.request !== undefined) return JSON.parse(row.request)
+  if (row.life !== 'succeeded') return fieldsOf('r:', row) as unknown as JobRequest
+  const { seed, width, height, num_inference_steps, guidance_scale } = imageOf(row)
+  return {
+    ...{ seed, width, height },
+    ...(num_inference_steps === undefined ? {} : { num_inference_steps }),
+    ...(guidance_scale === undefined ? {} : { guidance_scale }),
+  }
 }
 
 function fieldsOf(prefix: string, row: Row): Record<string, unknown> {
@@ -360,7 +372,7 @@ function* slices<T>(items: readonly T[]): Generator<readonly T[]> {
 }
 
 function luaTable(value: unknown): string {
-  if (typeof value !== 'object') return JSON.stringify(value)
+  if (typeof value === 'string') return JSON.stringify(value)
   const fields = Object.entries(value as object).map(
     ([key, field]) => `[${JSON.stringify(key)}]=${luaTable(field)}`,
   )

@@ -13,19 +13,21 @@ local REMEMBERED = tonumber(ARGV[3])
 local PIECE = 64
 -- Jobs that are forgotten with each one that ends, at most: more than one, so that a lower bound holds after a while.
 local FORGET_AT_MOST = 10
-local MAX_KEYS = __MAX_KEYS__
--- Fields of a job that has ended. Besides, those of its request (r:...) and of its picture (i:...).
+-- Idempotency keys that one job may have, as MAX_KEYS of src/jobs/ended.ts.
+local MAX_KEYS = 4
+-- Fields of a job that has ended. Besides, those of its picture (i:...), or else of its request (r:...).
 local KEPT = {
   id = true, imageId = true, owner = true, target = true, life = true, createdAt = true, startedAt = true, endedAt = true,
-  deadlineAt = true, progress = true, reason = true, error = true, run = true,
+  deadlineAt = true, reason = true, error = true, run = true,
 }
--- Those by which another submission finds it: only a job with a picture may still be joined.
-local KEPT_TO_JOIN = { requestHash = true, key1 = true, key2 = true, key3 = true, key4 = true }
+-- Those of a job with a picture, by which another submission finds it; and of one without.
+local KEPT_WITH = { requestHash = true, key1 = true, key2 = true, key3 = true, key4 = true }
+local KEPT_WITHOUT = { progress = true }
 
 -- The idempotency keys of a job, as hashes.
 local function keysOf(id)
-  local keys = {}
-  for index = 1, MAX_KEYS do keys[index] = redis.call('HGET', jobKey(id), 'key' .. index) or nil end
+  local keys = redis.call('HMGET', jobKey(id), 'key1', 'key2', 'key3', 'key4')
+  while #keys > 0 and not keys[#keys] do keys[#keys] = nil end
   return keys
 end
 
@@ -92,19 +94,22 @@ local function pack(fields, name, value)
 end
 
 -- A job has ended: what nobody asks for any more goes, and the rest stays for its time to live.
+-- Returns its fields.
 local function remember(id)
   local job, kept = fieldsOf(id), {}
   local ttl, line, mayBeJoined = num(job.ttlMs), lineOf(job.owner), job.life == 'succeeded'
-  if mayBeJoined then
+  if not mayBeJoined then
+    forgetNamesAfter(id, 0)
+  else
     forgetNamesAfter(id, ttl)
     -- Without a seed nobody asks for the same picture.
     if job.seeded ~= '1' then forgetName('request:' .. job.requestHash, id, 0) end
-  else
-    forgetNamesAfter(id, 0)
   end
+  local facts, more = 'r:', KEPT_WITHOUT
+  if mayBeJoined then facts, more = 'i:', KEPT_WITH end
   for name, value in pairs(job) do
     local prefix = string.sub(name, 1, 2)
-    if KEPT[name] or prefix == 'r:' or prefix == 'i:' or (mayBeJoined and KEPT_TO_JOIN[name]) then pack(kept, name, value) end
+    if KEPT[name] or prefix == facts or more[name] then pack(kept, name, value) end
   end
   redis.call('DEL', jobKey(id))
   redis.call('HSET', jobKey(id), unpack(kept))
@@ -113,4 +118,5 @@ local function remember(id)
   redis.call('ZADD', P .. 'ended:' .. line, redis.call('INCR', P .. 'endings'), id)
   redis.call('ZINCRBY', P .. 'holders', 1, line)
   makeRoom()
+  return job
 end

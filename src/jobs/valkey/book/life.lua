@@ -43,9 +43,8 @@ local function finish(id, target, to, reason)
   redis.call('HSET', key, 'endedAt', text(NOW), 'reason', reason)
   redis.call('ZREM', P .. 'due', 'expire|' .. id)
   redis.call('HINCRBY', targetKey(target, 'figures'), 'ended:' .. to, 1)
-  local times = redis.call('HMGET', key, 'createdAt', 'startedAt')
-  ended[#ended + 1] = { target, id, to, NOW - num(times[1]), times[2] and NOW - num(times[2]) or -1 }
-  remember(id)
+  local job = remember(id)
+  ended[#ended + 1] = { target, id, to, NOW - num(job.createdAt), job.startedAt and NOW - num(job.startedAt) or -1 }
 end
 
 -- What the change of a job's public state does to the target's sets.
