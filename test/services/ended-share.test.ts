@@ -8,6 +8,8 @@ import type { Jobs, JobsOptions } from '../../src/jobs/job.ts'
 import { createMemoryJobs } from '../../src/jobs/memory/jobs.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
+import { infoField } from '../../src/valkey/connection.ts'
+import { RESERVE_BYTES } from '../../src/valkey/memory.ts'
 import { createManualRuntime } from '../fakes/manual-runtime.ts'
 import { eventually } from '../support/eventually.ts'
 import { findValkeyServer, startValkey, type ValkeyServer } from '../support/valkey.ts'
@@ -115,6 +117,16 @@ describe.skipIf(findValkeyServer() === undefined)('jobs that have ended', () => 
   describe('in a Valkey that is full', () => {
     const limit = (maxmemory: string) => valkey.ask((client) => client.config('SET', 'maxmemory', maxmemory))
     afterEach(() => limit('0'))
+
+    test('or nearly so, are admitted only while more than the reserve is left', async () => {
+      await open('valkey')
+      const used = () =>
+        valkey.ask(async (client) => Number(infoField(await client.info('memory'), 'used_memory')))
+      await limit(String((await used()) + RESERVE_BYTES / 2))
+      await expect(jobs.submit({ prompt: 'new' }, BOB)).rejects.toThrow('The job store is full')
+      await limit(String((await used()) + RESERVE_BYTES * 2))
+      expect((await jobs.submit({ prompt: 'new' }, BOB)).joined).toBe(false)
+    })
 
     test('end, and those that go on do; only new ones are refused', async () => {
       await open('valkey')
