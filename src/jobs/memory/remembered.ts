@@ -61,13 +61,9 @@ export function createRemembered(options: {
       weigh(holder, 1)
       dropExpired()
       if (ended.size <= atMost) return
-      for (const heaviest of byCount.descending()) {
-        for (const oldest of heaviest.jobs) {
-          drop(oldest)
-          break
-        }
-        break
-      }
+      const [heaviest] = byCount.descending()
+      const [oldest] = heaviest?.jobs ?? []
+      if (oldest) drop(oldest)
     },
   }
 }
