@@ -2,6 +2,7 @@
 import { Hono, type MiddlewareHandler } from 'hono'
 import { cors } from 'hono/cors'
 import type { Authenticate } from './auth/authenticate.ts'
+import type { Held } from './auth/held.ts'
 import type { CheckOrigin } from './auth/origin.ts'
 import { METADATA_PATH, protectedResource } from './auth/protected-resource.ts'
 import type { RateLimit } from './auth/rate-limit.ts'
@@ -28,6 +29,7 @@ export interface AppParts extends RestParts {
   readonly stopping: AbortSignal
   readonly authenticate: Authenticate
   readonly rateLimit: RateLimit
+  readonly held: Held
   /** The issuer of JWTs; undefined where none are accepted. */
   readonly issuer: string | undefined
   readonly publicUrl: () => string | undefined

@@ -9,7 +9,7 @@ import { hasEnded, type Job } from './job.ts'
  */
 export async function* watchSnapshots(options: {
   readonly current: () => Job | undefined
-  readonly listeners: Set<() => void>
+  readonly listeners: { add(listener: () => void): void; delete(listener: () => void): void }
   readonly isOver?: () => boolean
   readonly signal?: AbortSignal | undefined
 }): AsyncGenerator<Job> {

@@ -32,3 +32,15 @@ export interface Entry {
 export function timeOf({ job, since }: Pick<Entry, 'job' | 'since'>): number {
   return job.createdAt + Math.round(performance.now() - since)
 }
+
+/** The job as it is now. A waiting job's place is looked up, because it moves without the job. */
+export function currentOf(entry: Entry): Job {
+  const place = entry.job.state === 'queued' ? entry.lane.placeOf(entry) : undefined
+  return place ? { ...entry.job, ...place } : entry.job
+}
+
+/** Changes the job and tells those who watch it. */
+export function change(entry: Entry, patch: Partial<Job>): void {
+  entry.job = { ...entry.job, ...patch }
+  for (const listener of entry.listeners) listener()
+}

@@ -80,30 +80,30 @@ describe('remove', () => {
   })
 })
 
-describe('costAhead', () => {
+describe('beforeNew', () => {
   test('is the cost of what would go before a new item', () => {
     const queue = queueOf('a1', 'a2', 'a3', 'b1')
-    expect(queue.costAhead('a')).toBe(4)
-    expect(queue.costAhead('b')).toBe(3)
-    expect(queue.costAhead('z')).toBe(2)
+    expect(queue.beforeNew('a').cost).toBe(4)
+    expect(queue.beforeNew('b').cost).toBe(3)
+    expect(queue.beforeNew('z').cost).toBe(2)
   })
 
   test('agrees with the order that follows', () => {
     for (const caller of ['a', 'b', 'z']) {
       const queue = queueOf('a1', 'a2', 'a3', 'b1', 'c1', 'c2')
       queue.shift()
-      const ahead = queue.costAhead(caller)
+      const ahead = queue.beforeNew(caller).cost
       queue.push('new', { caller, cost: 1 })
       expect(queue.inOrder().indexOf('new')).toBe(ahead)
     }
   })
 })
 
-describe('costBefore', () => {
+describe('beforeFirst', () => {
   test('is the cost of what goes before the first waiting item of a caller', () => {
     const queue = queueOf('a1', 'a2', 'b1', 'c1')
-    expect(['a', 'b', 'c', 'z'].map((caller) => queue.costBefore(caller))).toEqual([0, 1, 2, 0])
+    expect(['a', 'b', 'c', 'z'].map((caller) => queue.beforeFirst(caller).cost)).toEqual([0, 1, 2, 0])
     queue.shift()
-    expect(['a', 'b', 'c'].map((caller) => queue.costBefore(caller))).toEqual([2, 0, 1])
+    expect(['a', 'b', 'c'].map((caller) => queue.beforeFirst(caller).cost)).toEqual([2, 0, 1])
   })
 })

@@ -2,7 +2,13 @@
  * Start-time fair queuing between callers (Goyal, Vin, Cheng 1996): every caller's head of line carries the virtual
  * time at which it should start, the least one goes next, and a caller's next start is its last start plus what that
  * cost. A newcomer enters at the current virtual time, so it waits for at most one item of each backlogged caller.
+ *
+ * Nothing walks over the whole queue. With n items of any callers and costs, push, shift and a look at what goes first
+ * are O(log n), and each line of more than 256 items adds one look. An item that is taken out moves up the later ones of
+ * its line: O(log n) in such a line, in a shorter one at most 256 times that. See turns.ts.
  */
+import { createRanked, type Sum } from './ranked.ts'
+import { createLine, createTurnIndex, type Line } from './turns.ts'
 
 export interface FairQueue<T> {
   readonly size: number
@@ -13,148 +19,166 @@ export interface FairQueue<T> {
   shift(): T | undefined
   /** Takes an item out of its turn, without cost to its caller; false when it is not there. */
   remove(item: T): boolean
-  /** All items in the order in which they would go if nobody else came. */
+  /** All items in the order in which they would go if nobody else came; O(n log n). */
   inOrder(): readonly T[]
-  /** Cost of everything that would go before a new item of this caller. */
-  costAhead(caller: string): number
-  /** Cost of everything that would go before the first waiting item of this caller; 0 where none waits. */
-  costBefore(caller: string): number
+  /** What goes before an item; undefined when it is not there. */
+  before(item: T): Sum | undefined
+  /** What would go before a new item of this caller. */
+  beforeNew(caller: string): Sum
+  /** What would go before the first waiting item of this caller; nothing where none waits. */
+  beforeFirst(caller: string): Sum
 }
 
-interface Queued<T> {
-  readonly item: T
+interface Place<T> {
+  readonly line: Line<T>
+  readonly arrival: number
   readonly cost: number
-}
-
-/** The waiting items of one caller. */
-interface Line<T> {
-  readonly queued: Queued<T>[]
-  /**
-   * A turn for each item, by arrival, which breaks ties between callers: who came first goes first. The n-th item takes
-   * the n-th turn: an item that is taken out leaves its turn to the caller's next one.
-   */
-  readonly turns: number[]
-  /** Virtual start of the first turn. */
-  start: number
 }
 
 /** An empty queue. Costs are positive numbers of any one unit. */
 export function createFairQueue<T>(): FairQueue<T> {
   const lines = new Map<string, Line<T>>()
+  const places = new Map<T, Place<T>>()
+  /** The lines by their first turn. */
+  const heads = createRanked<Line<T>>()
+  const index = createTurnIndex()
   /**
    * Where a caller whose line ran empty would start next, while that still lies ahead of the virtual time. When the
    * queue runs empty the busy period is over: nobody owes anybody anything.
    */
-  const debts = new Map<string, number>()
+  const debts = createDebts()
   let virtualTime = 0
   let arrivals = 0
-  let size = 0
 
-  const startOf = (caller: string) => Math.max(virtualTime, debts.get(caller) ?? 0)
+  const startOf = (caller: string) => Math.max(virtualTime, debts.of(caller))
 
-  function* order(): Generator<[string, Queued<T>]> {
-    const cursors = [...lines].map(([caller, line]) => ({ ...line, caller, index: 0 }))
-    for (;;) {
-      let next: (typeof cursors)[number] | undefined
-      for (const cursor of cursors)
-        if (cursor.index < cursor.queued.length && (!next || before(cursor, next))) next = cursor
-      if (!next) return
-      const queued = next.queued[next.index] as Queued<T>
-      yield [next.caller, queued]
-      next.index += 1
-      next.start += queued.cost
-    }
-  }
-
-  /** Cost of all items that go before a turn with this virtual start and arrival. */
-  function costUntil(start: number, arrival: number): number {
-    let total = 0
-    for (const line of lines.values()) {
-      let at = line.start
-      for (const [index, { cost }] of line.queued.entries()) {
-        if (at > start || (at === start && (line.turns[index] as number) >= arrival)) break
-        total += cost
-        at += cost
-      }
-    }
-    return total
+  /** After a line lost an item. */
+  function settle(line: Line<T>): void {
+    index.shrunk(line)
+    if (line.items.total.count > 0) return
+    lines.delete(line.caller)
+    if (line.start > virtualTime) debts.set(line.caller, line.start)
+    if (places.size > 0) return
+    debts.clear()
+    virtualTime = 0
   }
 
   return {
     get size() {
-      return size
+      return places.size
     },
-    sizeOf: (caller) => lines.get(caller)?.queued.length ?? 0,
+    sizeOf: (caller) => lines.get(caller)?.items.total.count ?? 0,
 
     push(item, { caller, cost }) {
-      const line = lines.get(caller) ?? { queued: [], turns: [], start: startOf(caller) }
-      line.queued.push({ item, cost })
-      line.turns.push(arrivals)
-      lines.set(caller, line)
-      debts.delete(caller)
+      const arrival = arrivals
       arrivals += 1
-      size += 1
+      let line = lines.get(caller)
+      if (!line) {
+        line = createLine(caller, startOf(caller))
+        lines.set(caller, line)
+        debts.forget(caller)
+        heads.add({ key: line.start, tie: arrival, cost: 0, item: line })
+      }
+      line.items.add({ key: arrival, cost, item })
+      line.turns.push(arrival)
+      places.set(item, { line, arrival, cost })
+      index.grown(line)
     },
 
     shift() {
-      const first = order().next()
-      if (first.done) return undefined
-      const [caller, { item, cost }] = first.value
-      const line = lines.get(caller) as Line<T>
+      const line = heads.first()
+      if (!line) return undefined
+      const item = line.items.first() as T
+      const { arrival, cost } = places.get(item) as Place<T>
+      const turn = line.turns.shift()
       virtualTime = line.start
-      line.queued.shift()
-      line.turns.shift()
+      heads.remove(line.start, turn)
+      index.firstTaken(line, turn)
+      line.items.remove(arrival)
+      places.delete(item)
       line.start += cost
-      size -= 1
-      if (line.queued.length === 0) {
-        lines.delete(caller)
-        debts.set(caller, line.start)
-      }
-      for (const [other, start] of debts) if (start <= virtualTime) debts.delete(other)
-      if (size === 0) debts.clear()
+      const next = line.turns.at(0)
+      if (next !== undefined) heads.add({ key: line.start, tie: next, cost: 0, item: line })
+      debts.forgetUntil(virtualTime)
+      settle(line)
       return item
     },
 
     remove(item) {
-      for (const [caller, line] of lines) {
-        const index = line.queued.findIndex((queued) => queued.item === item)
-        if (index < 0) continue
-        line.queued.splice(index, 1)
-        line.turns.pop()
-        size -= 1
-        if (line.queued.length === 0) {
-          lines.delete(caller)
-          if (line.start > virtualTime) debts.set(caller, line.start)
+      const place = places.get(item)
+      if (!place) return false
+      const { line, arrival } = place
+      index.movesUp(line, arrival)
+      if (line.items.total.count === 1) heads.remove(line.start, line.turns.at(0))
+      line.items.remove(arrival)
+      line.turns.pop()
+      places.delete(item)
+      settle(line)
+      return true
+    },
+
+    inOrder() {
+      const all: { item: T; start: number; turn: number }[] = []
+      for (const { items, turns, start: first } of lines.values()) {
+        let start = first
+        for (const [index, { item, cost }] of items.from().entries()) {
+          all.push({ item, start, turn: turns.at(index) as number })
+          start += cost
         }
-        if (size === 0) debts.clear()
-        return true
       }
-      return false
+      return all.sort((a, b) => a.start - b.start || a.turn - b.turn).map(({ item }) => item)
     },
 
-    inOrder: () => [...order()].map(([, { item }]) => item),
-
-    costAhead(caller) {
-      const own = lines.get(caller)
-      return costUntil(own ? own.start + sum(own.queued) : startOf(caller), arrivals)
+    before(item) {
+      const place = places.get(item)
+      if (!place) return undefined
+      const { items, turns, start } = place.line
+      const { count, cost } = items.before(place.arrival)
+      return index.before(start + cost, turns.at(count) as number)
     },
 
-    costBefore(caller) {
+    beforeNew(caller) {
       const own = lines.get(caller)
-      return own ? costUntil(own.start, own.turns[0] as number) : 0
+      return index.before(own ? own.start + own.items.total.cost : startOf(caller), arrivals)
+    },
+
+    beforeFirst(caller) {
+      const own = lines.get(caller)
+      return own ? index.before(own.start, own.turns.at(0) as number) : { count: 0, cost: 0 }
     },
   }
 }
 
-interface Cursor {
-  readonly turns: readonly number[]
-  readonly start: number
-  readonly index: number
+/** Where callers would start next who have nothing in the queue. */
+function createDebts() {
+  const known = new Map<string, { start: number; id: number }>()
+  let byStart = createRanked<string>()
+  let ids = 0
+  function forget(caller: string): void {
+    const debt = known.get(caller)
+    if (!debt) return
+    known.delete(caller)
+    byStart.remove(debt.start, debt.id)
+  }
+  return {
+    of: (caller: string) => known.get(caller)?.start ?? 0,
+    set(caller: string, start: number): void {
+      forget(caller)
+      ids += 1
+      known.set(caller, { start, id: ids })
+      byStart.add({ key: start, tie: ids, cost: 0, item: caller })
+    },
+    forget,
+    /** Forgets the debts that no longer lie ahead of the virtual time. */
+    forgetUntil(virtualTime: number): void {
+      for (let caller = byStart.first(); caller !== undefined; caller = byStart.first()) {
+        if ((known.get(caller)?.start as number) > virtualTime) return
+        forget(caller)
+      }
+    },
+    clear(): void {
+      known.clear()
+      byStart = createRanked()
+    },
+  }
 }
-
-function before(a: Cursor, b: Cursor): boolean {
-  if (a.start !== b.start) return a.start < b.start
-  return (a.turns[a.index] as number) < (b.turns[b.index] as number)
-}
-
-const sum = (queued: readonly { cost: number }[]) => queued.reduce((total, { cost }) => total + cost, 0)

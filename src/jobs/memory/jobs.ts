@@ -15,26 +15,36 @@ import {
 } from '../job.ts'
 import { canonical, chooseTarget, withDefaults } from '../request-of-job.ts'
 import { watchSnapshots } from '../watch.ts'
-import { type Entry, timeOf } from './entry.ts'
+import { currentOf, type Entry, timeOf } from './entry.ts'
 import { createLane, type Lane } from './lane.ts'
 import { createLife, type Life } from './life.ts'
+import { createOutlook, type Outlook } from './outlook.ts'
+import { createRemembered } from './remembered.ts'
 import { createTwins } from './twins.ts'
-
-/** Ended jobs are remembered as long as their pictures, but never more than this many: about 1 KiB each. */
-const REMEMBERED = 20_000
 
 /** A job backend that keeps everything in this process's memory. */
 export function createMemoryJobs(options: JobsOptions): Jobs {
   const { targets, images, log, metrics, ttlSeconds } = options
   const lanes = new Map(targets.map((target) => [target.name, createLane<Entry>(target)]))
   const entries = new Map<string, Entry>()
+  const outlooks = new Map(targets.map(({ name }) => [name, createOutlook()]))
+  const outlookOf: OutlookOf = ({ target }) => outlooks.get(target.name) as Outlook
   const twins = createTwins()
+  const remembered = createRemembered({
+    ttlSeconds,
+    forget(entry) {
+      entries.delete(entry.job.id)
+      twins.release(entry)
+    },
+  })
   const life = createLife({
     ...options,
-    onEnd() {
-      forgetStale()
-      if (everythingEnded()) idle?.()
+    onMove: (lane) => outlookOf(lane).ask(),
+    onEnd(entry) {
+      remembered.add(entry)
+      tellIfIdle()
     },
+    onRelease: tellIfIdle,
   })
   let draining = false
   let idle: (() => void) | undefined
@@ -44,14 +54,8 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
 
   const everythingEnded = () => [...lanes.values()].every((lane) => lane.queued.size + lane.busy() === 0)
 
-  function forgetStale(): void {
-    for (const entry of entries.values()) {
-      if (!hasEnded(entry.job)) break
-      const old = timeOf(entry) - (entry.job.endedAt as number) > ttlSeconds * 1000
-      if (!old && entries.size <= REMEMBERED) break
-      entries.delete(entry.job.id)
-      twins.release(entry)
-    }
+  function tellIfIdle(): void {
+    if (idle && everythingEnded()) idle()
   }
 
   function refuse(lane: Lane<Entry>, reason: Refusal, error: AppError): never {
@@ -70,7 +74,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
     life.apply(entry, 'join')
     twins.remember(entry, key)
     allow(entry, deadlineMs)
-    return addWaiter({ entry, joined: true, life })
+    return addWaiter({ entry, joined: true, life, outlookOf })
   }
 
   /** Whoever joins may allow more time; nobody is given less than was promised. */
@@ -115,20 +119,24 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
       if (trouble) return refuse(lane, 'overloaded', trouble)
       const view = viewOf(asked)
       const because = judge(view)
-      if (because) return refuse(lane, REFUSED_AS[because], refusal({ target: target.name, because, view }))
+      if (because) {
+        const ownTurnMs = because === 'callerFull' ? lane.ownTurnMs(turnOf(asked)) : undefined
+        const error = refusal({ target: target.name, because, view: { ...view, ownTurnMs } })
+        return refuse(lane, REFUSED_AS[because], error)
+      }
       const entry = admit(asked)
       log.debug({ event: 'job admitted', job: entry.job.id, target: target.name, prompt: request.prompt })
-      const waiter = addWaiter({ entry, joined: false, life })
+      const waiter = addWaiter({ entry, joined: false, life, outlookOf })
       life.startNext(lane)
       return waiter
     },
 
     async get(id, caller) {
-      return owned(id, caller).job
+      return currentOf(owned(id, caller))
     },
 
     async *watch(id, caller, signal) {
-      yield* watchEntry(owned(id, caller), signal)
+      yield* watchEntry({ entry: owned(id, caller), outlookOf, signal })
     },
 
     async cancel(id, caller) {
@@ -149,11 +157,16 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
         idle = resolve
         setTimeout(resolve, timeoutMs).unref()
       })
-      for (const { queued, running } of lanes.values())
-        for (const entry of [...queued.inOrder(), ...running]) life.stop(entry, 'fail', stoppedBefore())
+      for (const { queued, running } of lanes.values()) {
+        // From the last one on, so that nobody moves up.
+        const entries = [...queued.inOrder().toReversed(), ...running.keys()]
+        for (const entry of entries) life.stop(entry, 'fail', stoppedBefore())
+      }
     },
   }
 }
+
+type OutlookOf = (lane: Lane<Entry>) => Outlook
 
 /** A submission, its target's defaults filled in. */
 interface Asked {
@@ -221,7 +234,10 @@ function entryFor(asked: Asked, life: Life): Entry {
   return entry
 }
 
-function viewOf({ caller, lane, work, deadlineMs }: Asked): AdmissionView {
+const turnOf = ({ caller, work }: Asked) => ({ caller: caller.id, work })
+
+function viewOf(asked: Asked): AdmissionView {
+  const { caller, lane, deadlineMs } = asked
   const { target, queued } = lane
   return {
     concurrency: target.concurrency,
@@ -231,20 +247,28 @@ function viewOf({ caller, lane, work, deadlineMs }: Asked): AdmissionView {
     queuedOfCaller: queued.sizeOf(caller.id),
     queueLimitOfCaller: isAnonymous(caller) ? target.queue : target.queuePerCaller,
     deadlineMs,
-    ...lane.predict({ caller: caller.id, work }),
+    ...lane.predict(turnOf(asked)),
   }
 }
 
-const watchEntry = (entry: Entry, signal?: AbortSignal) =>
-  watchSnapshots({ current: () => entry.job, listeners: entry.listeners, signal })
+function watchEntry(watched: { entry: Entry; outlookOf: OutlookOf; signal?: AbortSignal }) {
+  const { entry, outlookOf, signal } = watched
+  const outlook = outlookOf(entry.lane)
+  const listeners = {
+    add: (listener: () => void) => outlook.listen(entry, listener),
+    delete: (listener: () => void) => outlook.unlisten(entry, listener),
+  }
+  return watchSnapshots({ current: () => entry.job, listeners, signal })
+}
 
-function addWaiter({ entry, joined, life }: { entry: Entry; joined: boolean; life: Life }): Waiter {
+function addWaiter(parts: { entry: Entry; joined: boolean; life: Life; outlookOf: OutlookOf }): Waiter {
+  const { entry, joined, life, outlookOf } = parts
   const waiter: Waiter = {
     get job() {
-      return entry.job
+      return currentOf(entry)
     },
     joined,
-    watch: (signal) => watchEntry(entry, signal),
+    watch: (signal) => watchEntry({ entry, outlookOf, signal }),
     async detach() {
       life.apply(entry, 'detach')
     },

@@ -4,37 +4,41 @@ import type { Work } from '../estimate.ts'
 import { createFigures } from '../figures.ts'
 import type { JobState, Refusal, TargetQueue } from '../job.ts'
 import { createFairQueue } from './fair-queue.ts'
+import { createRanked } from './ranked.ts'
 
 /** What a lane needs to know of a job. */
 export interface LaneJob {
   readonly job: { readonly owner: string }
-  /** `performance.now()` when its run began. */
-  readonly runningSince?: number
   /** The target's defaults filled in. */
   readonly work: Work
 }
 
 export type Lane<J extends LaneJob> = ReturnType<typeof createLane<J>>
 
-/** A lane with nothing in it. */
+/** A lane with nothing in it. Nothing that happens to a job costs more than O(log n), with n jobs in the lane. */
 export function createLane<J extends LaneJob>(target: Target) {
   const queued = createFairQueue<J>()
-  const running = new Set<J>()
+  /** The running jobs, with when they should be finished by `performance.now()`, as the book in Valkey keeps them. */
+  const running = new Map<J, { endsAt: number; id: number }>()
+  const ends = createRanked<number>()
   const releasing = new Set<J>()
   const figures = createFigures(target)
   const ended = { succeeded: 0, failed: 0, cancelled: 0, expired: 0 }
   const refused = { overloaded: 0, rate_limited: 0, deadline_exceeded: 0, conflict: 0 }
   let admitted = 0
+  let begun = 0
 
-  const remainingMs = (now: number) =>
-    [...running].map(({ runningSince = now, work }) =>
-      Math.max(0, (figures.estimate(work) ?? 0) - (now - runningSince)),
-    )
+  /** Milliseconds of work that runs now; what should be finished already counts as nothing. */
+  function remainingMs(now: number): number {
+    const overdue = ends.before(now)
+    const { count, cost } = ends.total
+    return cost - overdue.cost - (count - overdue.count) * now
+  }
 
   return {
     target,
     queued,
-    running,
+    running: running as ReadonlyMap<J, unknown>,
     releasing,
     estimate: figures.estimate,
     busy: () => running.size + releasing.size,
@@ -42,6 +46,21 @@ export function createLane<J extends LaneJob>(target: Target) {
     push(entry: J) {
       admitted += 1
       queued.push(entry, { caller: entry.job.owner, cost: figures.costOf(entry.work) })
+    },
+
+    begin(entry: J): void {
+      const endsAt = performance.now() + (figures.estimate(entry.work) ?? 0)
+      begun += 1
+      running.set(entry, { endsAt, id: begun })
+      ends.add({ key: endsAt, tie: begun, cost: endsAt, item: endsAt })
+    },
+    /** The job has ended, and its slot is free when the runtime let go. */
+    end(entry: J): void {
+      const run = running.get(entry)
+      if (!run) return
+      running.delete(entry)
+      ends.remove(run.endsAt, run.id)
+      releasing.add(entry)
     },
 
     observe: figures.observe,
@@ -58,27 +77,33 @@ export function createLane<J extends LaneJob>(target: Target) {
       const ownMs = figures.estimate(work)
       if (ownMs === undefined) return { stale: true }
       const perUnit = ownMs / figures.costOf(work)
-      const remaining = remainingMs(now)
-      const runningMs = remaining.reduce((sum, ms) => sum + ms, 0)
+      const nextEnd = ends.first()
       return {
         ownMs,
-        aheadMs: runningMs + queued.costAhead(caller) * perUnit,
-        nextSlotMs: remaining.length > 0 ? Math.min(...remaining) : ownMs,
-        ownTurnMs: (runningMs + queued.costBefore(caller) * perUnit) / target.concurrency,
+        aheadMs: remainingMs(now) + queued.beforeNew(caller).cost * perUnit,
+        nextSlotMs: nextEnd === undefined ? ownMs : Math.max(0, nextEnd - now),
         stale: figures.stale(),
       }
     },
 
-    /** Every waiting job with its place (1 is next) and when it should be finished. */
-    outlook(): readonly { entry: J; position: number; expectedAt: number | undefined }[] {
+    /** Until the first waiting job of this caller starts: only who is refused for having too many needs it. */
+    ownTurnMs({ caller, work }: { caller: string; work: Work }): number | undefined {
+      const ownMs = figures.estimate(work)
+      if (ownMs === undefined) return undefined
+      const before = (queued.beforeFirst(caller).cost * ownMs) / figures.costOf(work)
+      return (remainingMs(performance.now()) + before) / target.concurrency
+    },
+
+    /** A waiting job's place (1 is next) and when it should be finished; undefined where it does not wait. */
+    placeOf(entry: J): { position: number; expectedAt: number | undefined } | undefined {
+      const before = queued.before(entry)
+      if (!before) return undefined
+      const position = before.count + 1
+      const [unitMs, ownMs] = [figures.estimate(target.defaults), figures.estimate(entry.work)]
+      if (unitMs === undefined || ownMs === undefined) return { position, expectedAt: undefined }
       const now = performance.now()
-      let aheadMs = remainingMs(now).reduce((sum, ms) => sum + ms, 0)
-      return queued.inOrder().map((entry, index) => {
-        const ownMs = figures.estimate(entry.work)
-        const expectedAt = ownMs === undefined ? undefined : now + aheadMs / target.concurrency + ownMs
-        aheadMs += ownMs ?? 0
-        return { entry, position: index + 1, expectedAt }
-      })
+      const aheadMs = remainingMs(now) + before.cost * unitMs
+      return { position, expectedAt: now + aheadMs / target.concurrency + ownMs }
     },
 
     report(): TargetQueue {

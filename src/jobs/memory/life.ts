@@ -5,19 +5,24 @@ import { abandoned, expired } from '../endings.ts'
 import { hasEnded, type Job, type JobState, type JobsOptions } from '../job.ts'
 import { type EndState, type LifeEvent, next, publicState } from '../lifecycle.ts'
 import { makePicture } from '../picture.ts'
-import { type Entry, timeOf } from './entry.ts'
+import { change, type Entry, timeOf } from './entry.ts'
 import type { Lane } from './lane.ts'
 
 export type Life = ReturnType<typeof createLife>
 
-/** @param options.onEnd called after a job ended, and after the runtime let go of its slot. */
-export function createLife(options: JobsOptions & { readonly onEnd: () => void }) {
-  const { images, ttlSeconds, orphanGraceMs, log, metrics, onEnd } = options
-
-  function change(entry: Entry, patch: Partial<Job>): void {
-    entry.job = { ...entry.job, ...patch }
-    for (const listener of entry.listeners) listener()
-  }
+/**
+ * @param options.onMove called when the places of those who wait may have moved.
+ * @param options.onEnd called after a job ended.
+ * @param options.onRelease called after the runtime let go of a slot.
+ */
+export function createLife(
+  options: JobsOptions & {
+    readonly onMove: (lane: Lane<Entry>) => void
+    readonly onEnd: (entry: Entry) => void
+    readonly onRelease: () => void
+  },
+) {
+  const { images, ttlSeconds, orphanGraceMs, log, metrics, onMove, onEnd, onRelease } = options
 
   /** The one place where a job changes its state; false when the event changes nothing any more. */
   function apply(entry: Entry, event: LifeEvent, patch: Partial<Job> = {}): boolean {
@@ -44,13 +49,11 @@ export function createLife(options: JobsOptions & { readonly onEnd: () => void }
     const { position: _, expectedAt: __, ...job } = entry.job
     entry.job = job
     if (from === 'queued' && to !== 'running') lane.queued.remove(entry)
-    if (to === 'running') lane.running.add(entry)
-    if (from === 'running') {
-      lane.running.delete(entry)
-      // A finished run frees its slot itself; any other end has to wait until the runtime let go.
-      lane.releasing.add(entry)
-    }
+    if (to === 'running') lane.begin(entry)
+    // A finished run frees its slot itself; any other end has to wait until the runtime let go.
+    if (from === 'running') lane.end(entry)
     change(entry, { ...patch, state: to })
+    onMove(lane)
     if (to === 'running') return
     clearTimeout(entry.deadline)
     lane.countEnd(to as EndState)
@@ -64,8 +67,7 @@ export function createLife(options: JobsOptions & { readonly onEnd: () => void }
       queued_ms: (entry.job.startedAt ?? timeOf(entry)) - entry.job.createdAt,
       service_ms: entry.job.startedAt === undefined ? undefined : timeOf(entry) - entry.job.startedAt,
     })
-    tellOutlook(lane)
-    onEnd()
+    onEnd(entry)
   }
 
   /** Ends a job against its will: here at once, in the runtime within a step. */
@@ -88,7 +90,6 @@ export function createLife(options: JobsOptions & { readonly onEnd: () => void }
       metrics.queueSeconds.observe({ target: lane.target.name }, (now - entry.since) / 1000)
       void run(entry)
     }
-    tellOutlook(lane)
   }
 
   async function run(entry: Entry): Promise<void> {
@@ -124,7 +125,7 @@ export function createLife(options: JobsOptions & { readonly onEnd: () => void }
     } finally {
       lane.releasing.delete(entry)
       startNext(lane)
-      onEnd()
+      onRelease()
     }
   }
 
@@ -137,10 +138,5 @@ export function createLife(options: JobsOptions & { readonly onEnd: () => void }
     },
     /** Gives free slots to those who are next. */
     startNext,
-  }
-
-  function tellOutlook(lane: Lane<Entry>): void {
-    for (const { entry, position, expectedAt } of lane.outlook())
-      if (entry.job.position !== position) change(entry, { position, expectedAt })
   }
 }

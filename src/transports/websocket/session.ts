@@ -28,6 +28,9 @@ import { answerPlain, greeting, type PlainConnection, plainError } from './plain
 /** How long a closing handshake may take, in milliseconds. */
 export const CLOSING_MS = 2000
 
+/** Messages in a row that a connection may send beyond the rate limit, each refused, until it is closed. */
+const MAX_REFUSED = 100
+
 /** RFC 6455, section 7.4, and its registry. */
 const CLOSE = {
   idle: [1001, 'No message for too long.'],
@@ -36,6 +39,7 @@ const CLOSE = {
   tooBig: [1009, 'The message is too big.'],
   restart: [1012, 'The server restarts; connect again.'],
   slowReader: [1013, 'Answers are not read as fast as they are asked for.'],
+  flood: [1013, 'Messages go on although they are refused; wait before you connect again.'],
 } as const
 type CloseReason = keyof typeof CLOSE
 
@@ -47,6 +51,7 @@ const CALL_ERROR: Record<CloseReason, ErrorCode> = {
   tooBig: 'too_large',
   restart: 'overloaded',
   slowReader: 'rate_limited',
+  flood: 'rate_limited',
 }
 
 /** The socket of an engine. */
@@ -58,12 +63,14 @@ export interface Socket {
   /** Closes without a handshake. */
   terminate(): void
   ping(): void
+  pong(data: Uint8Array): void
 }
 
 /** Events of a socket, called by the adapter. */
 export interface Connection {
   /** A message; undefined for a binary one. */
   received(text: string | undefined): void
+  pinged(data: Uint8Array): void
   ponged(): void
   /** The socket is gone. */
   closed(): void
@@ -77,6 +84,8 @@ export interface Opening {
   readonly requestId: string
   /** The subprotocol to answer with; absent: none was offered. */
   readonly protocol: 'mcp' | undefined
+  /** Called when the connection is gone: its caller may hold another one. */
+  readonly release: () => void
 }
 
 export interface WebSocketLimits {
@@ -114,6 +123,8 @@ export class Session implements Connection, PlainConnection {
   #messageAt: number
   #pingedAt: number
   #awaitsPong = false
+  /** Messages in a row that the rate limit refused. */
+  #refused = 0
   #state: 'open' | 'closing' | 'closed' = 'open'
   #reason = 'the peer left'
   #callError: AppError | undefined
@@ -154,17 +165,33 @@ export class Session implements Connection, PlainConnection {
       this.close('expired')
       return
     }
+    this.#answer(text)
+    this.#closeIfFlooded()
+  }
+
+  #answer(text: string): void {
     let message: unknown
     try {
       message = parseJson(text)
     } catch (error) {
-      this.#refuse(toAppError(error))
+      this.#refuseMalformed(toAppError(error))
       return
     }
     const isRpc =
       this.#opening.protocol === 'mcp' || (message as { jsonrpc?: unknown } | null)?.jsonrpc !== undefined
     if (isRpc) this.#rpc(message)
     else answerPlain(message, this)
+  }
+
+  /** A ping is a message too, and its answer waits in memory until the peer reads it. */
+  pinged(data: Uint8Array): void {
+    if (this.#state !== 'open') return
+    try {
+      this.charge()
+      if (this.#socket.bufferedAmount <= this.#shared.limits.maxBufferedBytes / 2) this.#socket.pong(data)
+    } catch {
+      this.#closeIfFlooded()
+    }
   }
 
   ponged(): void {
@@ -248,7 +275,16 @@ export class Session implements Connection, PlainConnection {
   /** @throws AppError `rate_limited`. */
   charge(): void {
     const { caller, address } = this.#opening
+    this.#refused += 1
     this.#shared.rateLimit.charge({ caller, address })
+    this.#refused = 0
+  }
+
+  /** A peer that does not listen to refusals is told once more, also where what it sends gets no answers, and closed. */
+  #closeIfFlooded(): void {
+    if (this.#refused < MAX_REFUSED) return
+    this.#refuse(new AppError('rate_limited', CLOSE.flood[1]))
+    this.close('flood')
   }
 
   /** @throws AppError `rate_limited` when the connection has as many calls as it may, or does not read its answers. */
@@ -280,17 +316,17 @@ export class Session implements Connection, PlainConnection {
     try {
       message = parseJSONRPCMessage(received)
     } catch {
-      this.#refuse(new AppError('invalid_request', 'This is not one JSON-RPC 2.0 message.'))
+      this.#refuseMalformed(new AppError('invalid_request', 'This is not one JSON-RPC 2.0 message.'))
       return
     }
     const cancelled = cancelledId(message)
     try {
-      // A cancellation is always accepted, because it reduces the work.
-      if (cancelled === undefined) this.charge()
+      this.charge()
       if (isJSONRPCRequest(message)) this.begin(message.id)
     } catch (error) {
       if (isJSONRPCRequest(message)) this.#refuse(toAppError(error), message.id)
-      return
+      // To cancel a call reduces the work, so the limit does not stop it.
+      if (cancelled === undefined || !this.#calls?.has(cancelled)) return
     }
     this.#channel ??= this.#connect()
     this.#channel.onmessage?.(message)
@@ -313,6 +349,16 @@ export class Session implements Connection, PlainConnection {
       onerror: (error) => this.#shared.log.debug({ event: 'websocket', message: error.message }),
     })
     return channel
+  }
+
+  /** Malformed messages count as others do. */
+  #refuseMalformed(error: AppError): void {
+    try {
+      this.charge()
+      this.#refuse(error)
+    } catch (limited) {
+      this.#refuse(toAppError(limited))
+    }
   }
 
   /** Answers a bad message with an error of the connection's protocol. */
