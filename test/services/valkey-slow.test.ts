@@ -209,6 +209,24 @@ describe.skipIf(findValkeyServer() === undefined)('on a Valkey', () => {
     expect(events).not.toContain('job runs again')
   })
 
+  test('a reply that nobody waits for any more says that the server is back', async () => {
+    const connection = connectValkey({
+      url: fixedSecret(valkey.url),
+      what: 'job store',
+      log: pino({ level: 'silent' }),
+    })
+    await connection.connected
+    valkey.freeze()
+    try {
+      await expect(connection.use((client) => client.ping())).rejects.toThrow('cannot be reached')
+      expect(connection.isAway()).toBe(true)
+    } finally {
+      valkey.thaw()
+    }
+    await eventually(() => expect(connection.isAway()).toBe(false))
+    await connection.close()
+  })
+
   test('a start that is repeated, because its answer got lost, is the same run', async () => {
     const connection = connectValkey({
       url: fixedSecret(valkey.url),
