@@ -2,9 +2,11 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fixedSecret } from '../../src/auth/secret.ts'
+import { AppError } from '../../src/errors.ts'
 import type { Job, Jobs } from '../../src/jobs/job.ts'
 import { createMemoryJobs } from '../../src/jobs/memory/jobs.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
+import { retry } from '../../src/retry.ts'
 import { manualJobs } from './jobs-options.ts'
 import { cpuMicros, type Law, type Stand } from './law.ts'
 import { startMeasuredValkey } from './valkey.ts'
@@ -17,8 +19,12 @@ const CONCURRENCY = 16
 const CALLERS = 10
 /** Jobs that nobody follows, one of which is cancelled in a round, so that places change. */
 const SPARE = 50
+/** Jobs that end before all this. */
+const TAUGHT = 5
 /** Submissions at once while a stand is filled. */
 const AT_ONCE = 20
+/** Ends a hang, in milliseconds. */
+const PATIENCE_MS = 60_000
 /** A script may hold up the others for so long, in microseconds: a round trip on a busy machine takes no less. */
 const UNNOTICED_US = 2000
 
@@ -52,10 +58,10 @@ export function followerLaws({ onValkey, quick }: { onValkey: boolean; quick: bo
 /** A Valkey of its own: what one server renews on its own would count for the other. */
 async function followOnValkey(shape: Shape): Promise<Stand> {
   const valkey = await startMeasuredValkey()
-  const { options } = manualJobs(shape)
+  const { options, runtime } = manualJobs(shape)
   const server = { url: fixedSecret(valkey.url), lockMs: LOCK_MS, maxReruns: 3, prefix: randomUUID() }
   const jobs = await createValkeyJobs({ ...options, ...server })
-  const change = await fill(jobs, shape)
+  const change = await fill({ jobs, runtime, shape })
   return {
     async round() {
       let longest = 0
@@ -74,8 +80,8 @@ async function followOnValkey(shape: Shape): Promise<Stand> {
 }
 
 async function followInMemory(followers: number): Promise<Stand> {
-  const { options } = manualJobs(USUAL)
-  const change = await fill(createMemoryJobs(options), { ...USUAL, followers })
+  const { options, runtime } = manualJobs(USUAL)
+  const change = await fill({ jobs: createMemoryJobs(options), runtime, shape: { ...USUAL, followers } })
   return {
     async round() {
       const idle = await cpuMicros(() => sleep(HEARD_MS))
@@ -87,9 +93,16 @@ async function followInMemory(followers: number): Promise<Stand> {
 }
 
 /** Fills all slots, adds jobs that are followed and jobs that are not. Returns what changes everybody's place. */
-async function fill(jobs: Jobs, { followers, concurrency }: Shape): Promise<() => Promise<void>> {
+async function fill(parts: {
+  readonly jobs: Jobs
+  readonly runtime: ReturnType<typeof manualJobs>['runtime']
+  readonly shape: Shape
+}): Promise<() => Promise<void>> {
+  const { jobs, runtime } = parts
+  const { followers, concurrency } = parts.shape
   let asked = 0
-  const submit = () => jobs.submit({ prompt: 'a fox' }, { id: `caller ${asked++ % CALLERS}` })
+  const submit = () =>
+    patiently(() => jobs.submit({ prompt: 'a fox' }, { id: `caller ${asked++ % CALLERS}` }))
   const atOnce = async (count: number, act: () => Promise<unknown>) => {
     for (let done = 0; done < count; done += AT_ONCE)
       await Promise.all(Array.from({ length: Math.min(AT_ONCE, count - done) }, act))
@@ -101,6 +114,11 @@ async function fill(jobs: Jobs, { followers, concurrency }: Shape): Promise<() =
     await waiter.leave()
     spare.push(waiter.job)
   }
+  // From those that end, the server learns when the others will.
+  await atOnce(TAUGHT, leave)
+  while (runtime.runs.length < TAUGHT) await sleep(1)
+  for (const run of runtime.runs) run.finish()
+  while ((jobs.queue()[0]?.ended.succeeded ?? 0) < TAUGHT) await sleep(1)
   await atOnce(concurrency, leave)
   spare.length = 0
   // Before the others, so that their end moves everybody.
@@ -114,7 +132,16 @@ async function fill(jobs: Jobs, { followers, concurrency }: Shape): Promise<() =
   await sleep(HEARD_MS)
   return async () => {
     const { id, owner } = spare.shift() as Job
-    await jobs.cancel(id, { id: owner })
+    await patiently(() => jobs.cancel(id, { id: owner }))
     await sleep(HEARD_MS)
   }
+}
+
+/** On a busy machine a server may take Valkey for away while a stand is filled; that is over soon. */
+function patiently<T>(act: () => Promise<T>): Promise<T> {
+  return retry(act, {
+    until: performance.now() + PATIENCE_MS,
+    signal: new AbortController().signal,
+    isTransient: (error) => error instanceof AppError && error.code === 'overloaded',
+  })
 }

@@ -34,7 +34,7 @@ export function memoryJobLaws({ quick }: { quick: boolean }): Law[] {
   const callers = quick ? 50 : 100
   const sizes = quick ? 20 : 30
   return [
-    law('queued', quick ? 200 : 1000, (queued) => ({ queued })),
+    law('queued', quick ? 200 : 500, (queued) => ({ queued })),
     law('callers that wait', callers, (n) => ({ callers: n, queued: 10 * callers })),
     law('sizes never seen', sizes, (n) => ({ sizes: n, queued: 10 * sizes })),
   ]
