@@ -62,6 +62,8 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   const metrics = createMetrics()
   const targets = createTargets(config.targets)
   const images = watchStore(await openImages({ ...settings, valkeyUrl: config.valkeyUrl, log }), { log })
+  const { usage } = images
+  if (usage) metrics.observeImages(usage)
   const randomKey = randomBytes(32).toString('base64url')
   const links = createLinks({
     publicUrl: () => publicUrl,

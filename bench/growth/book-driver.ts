@@ -72,6 +72,8 @@ export async function createDriver(options: {
       if (verdict !== 'refused') throw new Error(`a submission was ${verdict}`)
     },
     get: () => book.get(someQueued()[0]),
+    /** @param many how many queued jobs are read in one script. */
+    snapshots: (many: number) => book.snapshots({ ids: [...queued.keys()].slice(0, many) }),
     async cancel() {
       const [id, owner] = someQueued()
       queued.delete(id)
@@ -80,13 +82,20 @@ export async function createDriver(options: {
     /** Starts a job that got a slot. */
     async start() {
       const id = granted.shift() as string
-      const started = await book.start({ id, target: TARGET, lockMs: LONG_MS, maxReruns: 3, exhausted: '{}' })
+      const started = await book.start({
+        id,
+        target: TARGET,
+        attempt: randomUUID(),
+        lockMs: LONG_MS,
+        maxReruns: 3,
+        exhausted: '{}',
+      })
       if (started.verdict !== 'go') throw new Error(`a job that got a slot is ${started.verdict}`)
       runs.set(id, started.run)
     },
     async progress() {
       const [id, run] = someRun()
-      await book.progress({ id, run, progress: '{"step":1,"steps":2}' })
+      await book.progress({ steps: [[id, run, '{"step":1,"steps":2}']] })
     },
     async finish() {
       const [id, run] = someRun()

@@ -15,6 +15,8 @@ interface Shape {
 const USUAL: Shape = { queued: 100, running: 16, callers: 10, ended: 0 }
 /** Calls of each script in a round: fewer than jobs that run, because some of these end. */
 const CALLS = 15
+/** Queued jobs that one script reads for a server that follows them. */
+const READ_TOGETHER = 50
 
 export function bookLaws({ valkey, quick }: { valkey: MeasuredValkey; quick: boolean }): Law[] {
   const small = quick ? 300 : 1000
@@ -51,6 +53,7 @@ async function round(valkey: MeasuredValkey, driver: Driver): Promise<Costs> {
     'submit and admit, us': await each(driver.submit, 2 * CALLS),
     'submit and refuse, us': await each(driver.refused),
     'get of a queued job, us': await each(driver.get),
+    'snapshots of 50 queued jobs, us': await each(() => driver.snapshots(READ_TOGETHER)),
     'cancel of a queued job, us': await each(driver.cancel),
     'progress, us': await each(driver.progress),
     'finish and grant, us': await each(driver.finish),
