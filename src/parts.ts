@@ -82,9 +82,13 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
     },
   )
   const answer = {
-    ...{ jobs, images, links },
-    ...{ previews: createPreviews({ images }), outgoing: createOutgoing(images) },
-    ...{ inlineMaxBytes: settings.inlineMaxBytes, waitBudgetMs },
+    jobs,
+    images,
+    links,
+    previews: createPreviews({ images }),
+    outgoing: createOutgoing(images),
+    inlineMaxBytes: settings.inlineMaxBytes,
+    waitBudgetMs,
   }
   const data = openDataTools(config, log)
   const toolCaller = createToolCaller({
@@ -110,9 +114,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   const mcpParts = { ...answer, toolCaller, ttlSeconds: settings.ttlSeconds, version: VERSION, log }
   const mcp = mcpEndpoint(mcpParts)
   const authenticate = createAuthenticate({ ...config.auth, log })
-  const sharedCount = await openSharedCount(config, log)
-  const rateLimit = createRateLimit({ perMinute: config.rateLimitPerMinute, shared: sharedCount })
-  const held = createHeld({ perCaller: config.maxHeldPerCaller })
+  const { rateLimit, held, close: closeLimits } = await openLimits(config, log)
   const webSockets = createWebSockets({
     jobs,
     serverFactory: createMcpServerFactory(mcpParts),
@@ -185,7 +187,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
       stopSweep()
       await webSockets.close()
       await mcp.close()
-      await sharedCount?.close()
+      await closeLimits()
       await jobs.close()
       await Promise.all(targets.map(({ runtime }) => runtime.close()))
       await images.close()
@@ -195,11 +197,19 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   }
 }
 
-/** The count of requests that servers share where they share their jobs; undefined where this server counts alone. */
-async function openSharedCount({ jobs, valkeyUrl, rateLimitPerMinute: perMinute }: Config, log: Logger) {
-  if (jobs.backend !== 'valkey' || !valkeyUrl || perMinute === 0) return undefined
-  const { createSharedCount } = await import('./auth/shared-count.ts')
-  return createSharedCount({ url: valkeyUrl, perMinute, log })
+/** What bounds a caller. Servers that share their jobs share the count of requests too; any other counts alone. */
+async function openLimits(config: Config, log: Logger) {
+  const { jobs, valkeyUrl: url, rateLimitPerMinute: perMinute } = config
+  const isShared = jobs.backend === 'valkey' && perMinute > 0
+  const shared =
+    isShared && url
+      ? (await import('./auth/shared-count.ts')).createSharedCount({ url, perMinute, log })
+      : undefined
+  return {
+    rateLimit: createRateLimit({ perMinute, shared }),
+    held: createHeld({ perCaller: config.maxHeldPerCaller }),
+    close: async () => await shared?.close(),
+  }
 }
 
 /** Loads the models of a server that only makes pictures, so that the first caller does not wait for it. */
