@@ -103,14 +103,10 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
     log,
     metrics,
   })
-  const readiness = createReadiness({
-    dependencies: [...imageDependencies({ config, targets, jobs, images }), ...data.dependencies],
-    toolsets: [
-      ...(config.isForPictures ? ['image'] : []),
-      ...data.dependencies.map(({ toolset }) => toolset),
-    ],
-    log,
-  })
+  const dependencies = [...imageDependencies({ config, targets, jobs, images }), ...data.dependencies]
+  const toolsets = data.dependencies.map(({ toolset }) => toolset)
+  if (config.isForPictures) toolsets.unshift('image')
+  const readiness = createReadiness({ dependencies, toolsets, log })
   const mcpParts = { ...answer, toolCaller, ttlSeconds: settings.ttlSeconds, version: VERSION, log }
   const mcp = mcpEndpoint(mcpParts)
   const authenticate = createAuthenticate({ ...config.auth, log })
@@ -154,19 +150,14 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
     mcpParts,
     /** Call this once the port is open: from then on links are complete and the server reports that it is ready. */
     listening({ port }: { port: number }) {
-      const host = config.host.includes(':') ? `[${config.host}]` : config.host
-      if (config.loopback) publicUrl ??= `http://${host}:${port}`
+      const url = `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${port}`
+      if (config.loopback) publicUrl ??= url
       readiness.set('serving')
       if (data.tools.length === 0) warmUp(targets, log)
       if (!settings.urlKey)
         log.info({ event: 'IMAGE_URL_KEY is not set', effect: 'links to pictures end with this process' })
-      log.info({
-        event: 'listening',
-        url: publicUrl ?? `http://${host}:${port}`,
-        port,
-        version: VERSION,
-        ...describeConfig(config),
-      })
+      const described = describeConfig(config)
+      log.info({ event: 'listening', url: publicUrl ?? url, port, version: VERSION, ...described })
     },
     /** Refuses new work and finishes accepted work. After that the process may end. */
     async drain() {
