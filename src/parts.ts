@@ -14,6 +14,7 @@ import { createLinks } from './images/links.ts'
 import { openImages } from './images/open.ts'
 import { scheduleSweep } from './images/sweep.ts'
 import { watchStore } from './images/watch.ts'
+import { checkIds } from './jobs/check-ids.ts'
 import type { Jobs } from './jobs/job.ts'
 import { openJobs } from './jobs/open.ts'
 import { createTargets, type Target } from './runtimes/targets.ts'
@@ -65,7 +66,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
     publicUrl: () => publicUrl,
     keys: () => settings.urlKey?.read().split(',') ?? [randomKey],
   })
-  const jobs = await openJobs(
+  const opened = await openJobs(
     { ...config.jobs, url: config.valkeyUrl },
     {
       targets,
@@ -77,6 +78,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
       metrics,
     },
   )
+  const jobs = checkIds(opened)
   const answer = { jobs, images, links, inlineMaxBytes: settings.inlineMaxBytes, waitBudgetMs }
   const data = openDataTools(config, log)
   const toolCaller = createToolCaller({
