@@ -16,6 +16,7 @@ import { createOutgoing } from './images/outgoing.ts'
 import { createPreviews } from './images/previews.ts'
 import { scheduleSweep } from './images/sweep.ts'
 import { watchStore } from './images/watch.ts'
+import { checkIds } from './jobs/check-ids.ts'
 import type { Jobs } from './jobs/job.ts'
 import { openJobs } from './jobs/open.ts'
 import { createTargets, type Target } from './runtimes/targets.ts'
@@ -69,7 +70,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
     publicUrl: () => publicUrl,
     keys: () => settings.urlKey?.read().split(',') ?? [randomKey],
   })
-  const jobs = await openJobs(
+  const opened = await openJobs(
     { ...config.jobs, url: config.valkeyUrl },
     {
       targets,
@@ -81,6 +82,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
       metrics,
     },
   )
+  const jobs = checkIds(opened)
   const answer = {
     jobs,
     images,
