@@ -7,7 +7,7 @@ import { quote } from '../../errors.ts'
 import { sha256 } from '../../hash.ts'
 import { type ImageRequest, SEED_RANGE } from '../../runtimes/request.ts'
 import { connectValkey } from '../../valkey/connection.ts'
-import { refusal } from '../admission.ts'
+import { isTest, refusal } from '../admission.ts'
 import { keyConflict, noSuchJob, shuttingDown } from '../endings.ts'
 import type { Job, Jobs, JobsOptions, Refusal, SubmitOptions } from '../job.ts'
 import { canonical, chooseTarget, withDefaults } from '../request-of-job.ts'
@@ -124,6 +124,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
           case 'joined':
             return waiters.add(reply.job, { joined: true, lease: submission.waiter })
           case 'admitted':
+            if (isTest(submission)) lanes.get(target.name).figures.tested(withDefaults(asked, target))
             log.debug({
               event: 'job admitted',
               job: reply.job.id,
@@ -208,7 +209,6 @@ function submissionOf(parts: {
   const { idempotencyKey, requestId, deadlineMs = options.deadlineMs } = submitOptions
   const anonymous = isAnonymous(caller)
   const wanted = withDefaults(asked, target)
-  const ownMs = figures.estimate(wanted)
   return {
     id: randomUUID(),
     imageId: randomUUID(),
@@ -225,8 +225,8 @@ function submissionOf(parts: {
     graceMs: anonymous ? 0 : options.orphanGraceMs,
     ttlMs: options.ttlSeconds * 1000,
     cost: figures.costOf(wanted),
-    ownMs,
-    stale: ownMs === undefined || figures.stale(),
+    ...figures.forecast(wanted),
+    model: figures.workModel(),
     concurrency: target.concurrency,
     queueLimit: target.queue,
     queueLimitOfCaller: anonymous ? target.queue : target.queuePerCaller,

@@ -131,6 +131,12 @@ local function withdraw(target, line, member)
   if tag then redis.call('HSET', tags, line, exact(tonumber(tag) - tonumber(cost))) end
 end
 
+-- How many go before a turn; without one, before a new job that would start at `start`.
+local function countBefore(target, start, turn)
+  local queue = targetKey(target, 'queued')
+  return turn and redis.call('ZRANK', queue, turn) or redis.call('ZCOUNT', queue, '-inf', exact(start))
+end
+
 -- Cost of everything that goes before a turn; without one, before a new job that would start at `start`.
 local function costBefore(target, start, turn)
   local queue, sizes = targetKey(target, 'queued'), redis.call('SMEMBERS', targetKey(target, 'sizes'))
