@@ -101,6 +101,17 @@ describe('what one caller teaches', () => {
     expect(msOf(estimator, LARGE)).toBe(2000)
   })
 
+  test('is at most half of a magnitude where others have samples', () => {
+    const estimator = teach(createEstimator(), LARGE, 2000)
+    const works = Array.from({ length: 50 }, (_, index) => ({
+      ...LARGE,
+      width: LARGE.width + 8 * (index + 1),
+    }))
+    for (const work of works)
+      for (const ms of [9000, 9000]) estimator.observe({ work, caller: 'mallory', ms })
+    expect(works.filter((work) => estimator.predict(work)?.measured)).toEqual(works.slice(-6))
+  })
+
   test('is bounded, however many sizes and callers there are', () => {
     const estimator = createEstimator()
     const works = Array.from({ length: 1000 }, (_, index) => ({ ...SMALL, width: 512 + index / 10 }))
