@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { countTier, formatCount } from './ci-summary.ts'
+import { countTier, failures, formatCount } from './ci-summary.ts'
 
 const VITEST = '{"numPassedTests":7,"numFailedTests":2,"numPendingTests":1}'
 const JUNIT =
@@ -36,5 +36,36 @@ describe('a suite of .ci/run', () => {
     ['said what it skips, then failed', { status: 1, log: SKIPPED }, '0 passed, 1 failed, 1 skipped'],
   ])('%s', (_, tier, count) => {
     expect(formatCount(countTier(tier))).toBe(count)
+  })
+})
+
+describe('what failed is named', () => {
+  test('by vitest', () => {
+    const report = JSON.stringify({
+      testResults: [
+        {
+          name: 'jobs.test.ts',
+          status: 'failed',
+          assertionResults: [
+            { status: 'passed', fullName: 'runs', failureMessages: [] },
+            { status: 'failed', fullName: 'ends', failureMessages: ['Error: no end\n    at x'] },
+          ],
+        },
+        { name: 'broken.test.ts', status: 'failed', message: 'SyntaxError: x', assertionResults: [] },
+      ],
+    })
+    expect(failures({ status: 1, log: '', report })).toEqual([
+      'jobs.test.ts: ends\n  Error: no end\n      at x',
+      'broken.test.ts\n  SyntaxError: x',
+    ])
+  })
+  test('by pytest', () => {
+    const report = `${JUNIT}<testcase classname="t" name="a"/><testcase classname="t" name="b" time="1"><failure message="assert 1">x`
+    expect(failures({ status: 1, log: '', report })).toEqual(['b\n  assert 1'])
+  })
+  test('by a script', () => {
+    expect(failures({ status: 1, log: 'ok      starts\nFAILED  draws (1 s)\n' })).toEqual([
+      'FAILED  draws (1 s)',
+    ])
   })
 })

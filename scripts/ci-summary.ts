@@ -6,6 +6,9 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
+/** Lines of a failure's reason that the summary repeats. */
+const REASON_LINES = 12
+
 export interface Count {
   readonly passed: number
   readonly failed: number
@@ -51,6 +54,40 @@ function countReport(report: string): Count {
   return { passed: number('tests') - failed - skipped, failed, skipped }
 }
 
+/** What failed by its name, with the first lines of its reason, as the test runner reported it. */
+export function failures({ log, report }: Tier): string[] {
+  if (report === undefined) return log.match(/^FAILED\b.*$/gm) ?? []
+  if (!report.startsWith('{'))
+    return [...report.matchAll(/<testcase ([^>]*)>\s*<(?:failure|error)\b(?: message="([^"]*)")?/g)].map(
+      ([, attributes = '', reason = '']) => told(attributes.match(/\bname="([^"]*)"/)?.[1] ?? '', reason),
+    )
+  const { testResults = [] } = JSON.parse(report) as VitestReport
+  return testResults.flatMap(({ name, status, message, assertionResults }) => {
+    const failed = assertionResults.filter((test) => test.status === 'failed')
+    if (status === 'failed' && failed.length === 0) return [told(name, message)]
+    return failed.map(({ fullName, failureMessages }) => told(`${name}: ${fullName}`, failureMessages[0]))
+  })
+}
+
+/** The parts of vitest's JSON report that are read here. */
+interface VitestReport {
+  readonly testResults?: readonly {
+    readonly name: string
+    readonly status: string
+    readonly message?: string
+    readonly assertionResults: readonly {
+      readonly status: string
+      readonly fullName: string
+      readonly failureMessages: readonly string[]
+    }[]
+  }[]
+}
+
+function told(name: string, reason = ''): string {
+  const lines = reason.trim().split('\n').slice(0, REASON_LINES)
+  return [name, ...lines.filter(Boolean).map((line) => `  ${line}`)].join('\n')
+}
+
 /** `N passed, N failed`, and `, N skipped` if there are any. */
 export function formatCount({ passed, failed, skipped }: Count): string {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`
@@ -67,9 +104,12 @@ if (import.meta.main) {
       .find((path) => existsSync(join(folder, path)))
     const status = Number(read(`${name}.status`))
     const log = read(`${name}.log`)
-    const count = countTier({ status, log, report: report && read(report) })
+    const tier = { status, log, report: report && read(report) }
+    const count = countTier(tier)
     console.log(`${name}: ${formatCount(count)}${status === 0 ? '' : ` (exit ${status})`}`)
     for (const line of skippedLines(log)) console.log(`  ${line}`)
+    for (const failure of status === 0 ? [] : failures(tier))
+      console.log(`  Failed: ${failure.replaceAll('\n', '\n  ')}`)
     total = {
       passed: total.passed + count.passed,
       failed: total.failed + count.failed,

@@ -2,6 +2,7 @@
 import { Hono, type MiddlewareHandler } from 'hono'
 import { cors } from 'hono/cors'
 import type { Authenticate } from './auth/authenticate.ts'
+import type { Held } from './auth/held.ts'
 import type { CheckOrigin } from './auth/origin.ts'
 import { METADATA_PATH, protectedResource } from './auth/protected-resource.ts'
 import type { RateLimit } from './auth/rate-limit.ts'
@@ -12,6 +13,7 @@ import { readJson } from './transports/body.ts'
 import type { AppEnv } from './transports/context.ts'
 import { answerErrors } from './transports/error-answer.ts'
 import { identifyCaller } from './transports/identify-caller.ts'
+import { onAnswerEnd } from './transports/leaving.ts'
 import type { McpEndpoint } from './transports/mcp.ts'
 import { openApiRoutes } from './transports/openapi.ts'
 import { healthRoutes, metricsRoutes } from './transports/operations.ts'
@@ -28,6 +30,7 @@ export interface AppParts extends RestParts {
   readonly stopping: AbortSignal
   readonly authenticate: Authenticate
   readonly rateLimit: RateLimit
+  readonly held: Held
   /** The issuer of JWTs; undefined where none are accepted. */
   readonly issuer: string | undefined
   readonly publicUrl: () => string | undefined
@@ -81,7 +84,9 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
   app.post('/mcp', async (c) => {
     const body = await readJson(c.req.raw, { maxBytes: parts.maxBodyBytes })
     const { caller, requestId, reasonOfClosing } = c.var
-    return await parts.mcp.fetch(c.req.raw, { body, caller, requestId, reasonOfClosing })
+    // One request has one answer.
+    const onSent = (_: unknown, done: () => void) => onAnswerEnd(c, done)
+    return await parts.mcp.fetch(c.req.raw, { body, caller, requestId, reasonOfClosing, onSent })
   })
   app.get('/ws', (c) => parts.webSockets.accept(c))
   app.route('/', healthRoutes(parts))

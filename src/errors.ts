@@ -120,3 +120,49 @@ export function plainText(text: string, max = 300): string {
   const line = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim()
   return line.length > max ? `${line.slice(0, max - 3)}...` : line
 }
+
+/** Secrets in the usual forms, each as one replaced piece. */
+const SECRETS: readonly [RegExp, string][] = [
+  [/\b(?:bearer|basic)\s+[\w.~+/=-]{6,}/gi, '[secret]'],
+  [/\beyJ[\w-]+(?:\.[\w-]*)*/g, '[secret]'],
+  // Not of numbers: "tokens: 90" is a reason.
+  [
+    /(?<![a-z])(token|api[_-]?key|key|secret|password|passwd|pwd|signature|sig|authorization|credential)s?["']?\s*[=:]\s*["']?(?!\d+\b|\[secret)[^\s"',;}&]+/gi,
+    '$1=[secret]',
+  ],
+  [/\b(?:sk|pk|hf|gh[oprsu]|glpat|xox[a-z]|AKIA)[-_A-Za-z0-9]{12,}/g, '[secret]'],
+  [/\b(?=[\w+/-]*\d)(?=[\w+/-]*[A-Za-z])[\w+-]{40,}={0,2}/g, '[secret]'],
+  [/(\/\/|\s|^)[^\s@"':/]{0,100}:[^\s@"'/]{1,200}@/g, '$1[secret]@'],
+]
+/** Where systems are: URLs, hosts with ports, addresses, names in private domains, paths. */
+const PLACES: readonly [RegExp, string][] = [
+  [/\b[a-z][a-z0-9+.-]{0,20}:\/\/[^\s"'<>]+/gi, '[address]'],
+  [/\[[0-9a-f:.%]*:[0-9a-f:.%]*\](?::\d+)?/gi, '[address]'],
+  [/(?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![\w:])/gi, '[address]'],
+  [/\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b/g, '[address]'],
+  [
+    /\b(?!(?:width|height|size|seed|steps?|num_inference_steps|guidance_scale|max|min):)[a-z][\w-]*(?:\.[\w-]+)*:\d{2,5}\b/gi,
+    '[address]',
+  ],
+  [
+    /\b[a-z0-9][\w-]*(?:\.[\w-]+)*\.(?:local|internal|svc|cluster|lan|corp|intranet|com|net|org|io|dev|cloud)\b/gi,
+    '[address]',
+  ],
+  [/(?<![\w.])(?:~|[A-Za-z]:)?[/\\](?:[\w.@-]+[/\\])+[\w.@-]*/g, '[path]'],
+]
+
+const replaceAll = (text: string, patterns: readonly [RegExp, string][]) =>
+  patterns.reduce((cleaned, [pattern, by]) => cleaned.replace(pattern, by), text)
+
+/** Untrusted text from another system for the log: one line of at most 2000 characters, without secrets. */
+export function textForLog(text: string): string {
+  return replaceAll(plainText(text, 2000), SECRETS)
+}
+
+/**
+ * Untrusted text from another system for callers: as `textForLog`, and without anything that says where systems are. It
+ * recognises the usual forms only.
+ */
+export function textForCallers(text: string, max = 300): string {
+  return plainText(replaceAll(textForLog(text), PLACES), max)
+}

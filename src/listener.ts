@@ -34,7 +34,7 @@ const BOUNDS: ConnectionBounds = {
   headersMs: 60_000,
   requestMs: 300_000,
   idleMs: 120_000,
-  unreadMs: 60_000,
+  unreadMs: 30_000,
   probeMs: 60_000,
   checkMs: 10_000,
 }
@@ -210,9 +210,10 @@ function openServer(options: {
   })
 }
 
-/** Sends a large body slice by slice. Of one large write the engines do not tell how far it is. */
+/** Sends large bodies slice by slice. Of one large write the engines do not tell how far it is. */
 class SlicedResponse extends ServerResponse {
   #body: Uint8Array = new Uint8Array()
+  #endsAfterBody = false
 
   /** Bytes of a large body that were not given to the socket yet. */
   get unsentBytes(): number {
@@ -221,25 +222,48 @@ class SlicedResponse extends ServerResponse {
 
   // biome-ignore lint/suspicious/noExplicitAny: the overloads of Node's method.
   override end(...args: any[]): this {
-    const [body] = args
-    const isLarge = args.length === 1 && body?.length > SLICE_BYTES
-    if (!isLarge) return super.end(...(args as Parameters<ServerResponse['end']>))
-    this.#body = typeof body === 'string' ? Buffer.from(body) : body
-    this.#sendSlices()
+    if (!this.#mustWait(args)) return super.end(...(args as Parameters<ServerResponse['end']>))
+    this.#endsAfterBody = true
+    this.#add(args[0])
     return this
   }
 
-  #sendSlices(): void {
+  // biome-ignore lint/suspicious/noExplicitAny: the overloads of Node's method.
+  override write(...args: any[]): boolean {
+    if (!this.#mustWait(args)) return super.write(...(args as Parameters<ServerResponse['write']>))
+    return this.#add(args[0])
+  }
+
+  /** Whoever writes hears that there is room when the last slice is gone. */
+  override emit(event: string | symbol, ...args: unknown[]): boolean {
+    if (event === 'drain' && this.#body.length > 0 && !this.#sendSlices()) return true
+    return super.emit(event, ...args)
+  }
+
+  #mustWait(args: { length?: number }[]): boolean {
+    const isLarge = args.length === 1 && (args[0]?.length ?? 0) > SLICE_BYTES
+    return isLarge || this.#body.length > 0
+  }
+
+  /** @returns whether there is room for more. */
+  #add(chunk: string | Uint8Array | undefined): boolean {
+    const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : (chunk ?? new Uint8Array())
+    const isFirst = this.#body.length === 0
+    this.#body = isFirst ? bytes : Buffer.concat([this.#body, bytes])
+    return isFirst && this.#sendSlices()
+  }
+
+  /** Sends what the socket takes now. @returns whether there is room for more. */
+  #sendSlices(): boolean {
     while (this.#body.length > SLICE_BYTES) {
       const slice = this.#body.subarray(0, SLICE_BYTES)
       this.#body = this.#body.subarray(SLICE_BYTES)
-      if (!this.write(slice)) {
-        this.once('drain', () => this.#sendSlices())
-        return
-      }
+      if (!super.write(slice)) return false
     }
     const last = this.#body
     this.#body = new Uint8Array()
+    if (!this.#endsAfterBody) return super.write(last)
     super.end(last)
+    return false
   }
 }

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import packageJson from '../package.json' with { type: 'json' }
 import { createApp } from './app.ts'
 import { createAuthenticate } from './auth/authenticate.ts'
+import { createHeld } from './auth/held.ts'
 import { createOriginCheck } from './auth/origin.ts'
 import { createRateLimit } from './auth/rate-limit.ts'
 import type { Config } from './config/config.ts'
@@ -11,6 +12,8 @@ import { AppError } from './errors.ts'
 import type { ImageStore } from './images/image.ts'
 import { createLinks } from './images/links.ts'
 import { openImages } from './images/open.ts'
+import { createOutgoing } from './images/outgoing.ts'
+import { createPreviews } from './images/previews.ts'
 import { scheduleSweep } from './images/sweep.ts'
 import { watchStore } from './images/watch.ts'
 import type { Jobs } from './jobs/job.ts'
@@ -76,7 +79,11 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
       metrics,
     },
   )
-  const answer = { jobs, images, links, inlineMaxBytes: settings.inlineMaxBytes, waitBudgetMs }
+  const answer = {
+    ...{ jobs, images, links },
+    ...{ previews: createPreviews({ images }), outgoing: createOutgoing(images) },
+    ...{ inlineMaxBytes: settings.inlineMaxBytes, waitBudgetMs },
+  }
   const data = openDataTools(config, log)
   const toolCaller = createToolCaller({
     tools: [
@@ -101,13 +108,16 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   const mcpParts = { ...answer, toolCaller, ttlSeconds: settings.ttlSeconds, version: VERSION, log }
   const mcp = mcpEndpoint(mcpParts)
   const authenticate = createAuthenticate({ ...config.auth, log })
-  const rateLimit = createRateLimit({ perMinute: config.rateLimitPerMinute })
+  const sharedCount = await openSharedCount(config, log)
+  const rateLimit = createRateLimit({ perMinute: config.rateLimitPerMinute, shared: sharedCount })
+  const held = createHeld({ perCaller: config.maxHeldPerCaller })
   const webSockets = createWebSockets({
     jobs,
     serverFactory: createMcpServerFactory(mcpParts),
     toolCaller,
     authenticate,
     rateLimit,
+    held,
     limits: config.webSocket,
     log,
   })
@@ -120,6 +130,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
     stopping: stopping.signal,
     authenticate,
     rateLimit,
+    held,
     issuer: config.auth.jwt?.issuer,
     publicUrl: () => publicUrl,
     tokenNeeded: Object.values(config.auth).some((means) => means !== undefined),
@@ -172,6 +183,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
       stopSweep()
       await webSockets.close()
       await mcp.close()
+      await sharedCount?.close()
       await jobs.close()
       await Promise.all(targets.map(({ runtime }) => runtime.close()))
       await images.close()
@@ -179,6 +191,13 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
       log.info({ event: 'stopped' })
     },
   }
+}
+
+/** The count of requests that servers share where they share their jobs; undefined where this server counts alone. */
+async function openSharedCount({ jobs, valkeyUrl, rateLimitPerMinute: perMinute }: Config, log: Logger) {
+  if (jobs.backend !== 'valkey' || !valkeyUrl || perMinute === 0) return undefined
+  const { createSharedCount } = await import('./auth/shared-count.ts')
+  return createSharedCount({ url: valkeyUrl, perMinute, log })
 }
 
 /** Loads the models of a server that only makes pictures, so that the first caller does not wait for it. */

@@ -19,9 +19,19 @@ export function isPng(bytes: Uint8Array): boolean {
   return bytes.length >= AFTER_IHDR && begins(bytes, SIGNATURE) && begins(bytes.subarray(8), IHDR)
 }
 
+/** Bits per channel by colour type (W3C PNG, 11.2.1): grey, RGB, palette, grey and RGB with alpha. */
+const BIT_DEPTHS: Readonly<Record<number, readonly number[]>> = {
+  0: [1, 2, 4, 8, 16],
+  2: [8, 16],
+  3: [1, 2, 4, 8],
+  4: [8, 16],
+  6: [8, 16],
+}
+
 /**
- * Width and height, in pixels, of a whole PNG: it has its signature, begins with IHDR and ends with IEND.
- * @throws Error that says what is missing.
+ * Width and height, in pixels, of a whole PNG: it has its signature, begins with an IHDR that a decoder can follow, and ends
+ * with IEND.
+ * @throws Error that says what is missing or wrong.
  */
 export function pngSize(bytes: Uint8Array): { width: number; height: number } {
   if (!begins(bytes, SIGNATURE)) throw new Error('it does not begin with the signature of a PNG')
@@ -31,6 +41,11 @@ export function pngSize(bytes: Uint8Array): { width: number; height: number } {
   const view = new DataView(bytes.buffer, bytes.byteOffset, AFTER_IHDR)
   const [width, height] = [view.getUint32(16), view.getUint32(20)]
   if (width === 0 || height === 0) throw new Error(`the PNG has ${width}x${height} pixels`)
+  const [depth, colour, compression, filter, interlace] = bytes.subarray(24, 29) as unknown as number[]
+  if (!BIT_DEPTHS[colour!]?.includes(depth!))
+    throw new Error(`the PNG has colour type ${colour} with ${depth} bits, which does not exist`)
+  if (compression !== 0 || filter !== 0 || interlace! > 1)
+    throw new Error('the PNG has a compression, filter or interlace method that does not exist')
   return { width, height }
 }
 

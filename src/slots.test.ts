@@ -54,3 +54,42 @@ test('there may be any number of slots', async () => {
   release()
   expect(slots.free).toBe(Number.POSITIVE_INFINITY)
 })
+
+test('turns rotate, whatever the number of takers of each', async () => {
+  const slots = createSlots(1)
+  const got: string[] = []
+  const take = async (turn: string, name: string) => {
+    const release = await slots.take(undefined, turn)
+    got.push(name)
+    release()
+  }
+  const release = await slots.take(undefined, 'ann')
+  const taken = [take('ann', 'a1'), take('ann', 'a2'), take('ann', 'a3'), take('bob', 'b1'), take('cy', 'c1')]
+  expect([slots.waitingOf('ann'), slots.waitingOf('bob'), slots.waitingOf('dan')]).toEqual([3, 1, 0])
+  release()
+  await Promise.all(taken)
+  expect(got).toEqual(['b1', 'c1', 'a1', 'a2', 'a3'])
+  expect(slots).toMatchObject({ free: 1, waiting: 0 })
+})
+
+test('after a thousand takers that left in every phase all slots are free, and no turn is left', async () => {
+  const slots = createSlots(2)
+  await Promise.all(
+    Array.from({ length: 1000 }, async (_, n) => {
+      const leave = new AbortController()
+      const taking = slots.take(leave.signal, `turn ${n % 7}`).then(
+        async (release) => {
+          if (n % 2) await Promise.resolve()
+          release()
+        },
+        () => {},
+      )
+      if (n % 3 === 0) leave.abort()
+      if (n % 3 === 1) await Promise.resolve()
+      leave.abort()
+      await taking
+    }),
+  )
+  expect(slots).toMatchObject({ free: 2, waiting: 0 })
+  expect(Array.from({ length: 7 }, (_, n) => slots.waitingOf(`turn ${n}`))).toEqual(Array(7).fill(0))
+})

@@ -32,6 +32,8 @@ export interface Config extends DataSettings {
   readonly auth: AuthSettings
   /** 0 turns the limit off. */
   readonly rateLimitPerMinute: number
+  /** 0: no bound. */
+  readonly maxHeldPerCaller: number
   readonly maxBodyBytes: number
   readonly webSocket: {
     readonly pingMs: number
@@ -99,6 +101,7 @@ export function loadConfig(env: Environment): Config {
     allowedOrigins: value.ALLOWED_ORIGINS ?? [],
     auth,
     rateLimitPerMinute: value.RATE_LIMIT_PER_MINUTE,
+    maxHeldPerCaller: value.RATE_LIMIT_PER_MINUTE === 0 ? 0 : value.MAX_HELD_PER_CALLER,
     maxBodyBytes: value.MAX_BODY_BYTES,
     webSocket: {
       pingMs: value.WS_PING_MS,

@@ -93,10 +93,17 @@ export const SETTINGS = {
   ),
   RATE_LIMIT_PER_MINUTE: setting(
     wholeNumber(0, 10_000_000),
-    'Requests and messages per caller, minute and replica; also the largest burst. 0 turns the limit ' +
-      'off. Without authentication, and for failed authentication, the limit is per network of the ' +
-      "connection's peer.",
+    'Requests and messages per caller and minute; also the largest burst. Servers with ' +
+      'JOBS_BACKEND=valkey count together, others each by themselves. 0 turns this limit and ' +
+      'MAX_HELD_PER_CALLER off. Without authentication, and for failed authentication, the limit is ' +
+      "per network of the connection's peer.",
     { default: '600' },
+  ),
+  MAX_HELD_PER_CALLER: setting(
+    wholeNumber(0, 1_000_000),
+    'Requests without a complete answer and open WebSockets, together, per caller and replica (without ' +
+      "authentication, and for signed links, per network of the connection's peer). 0: no bound.",
+    { default: '1000' },
   ),
   MAX_BODY_BYTES: setting(wholeNumber(1024, 2 ** 26), 'Largest request body, in bytes.', {
     default: '65536',

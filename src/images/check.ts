@@ -44,6 +44,19 @@ export function checkFits(options: { bytes: number; maxBytes: number; setting?: 
     )
 }
 
+/**
+ * Refuses a picture for which there is no room but that of callers who hold no more than their share.
+ * @throws AppError `too_large`
+ */
+export function checkShare({ bytes, fits }: { bytes: number; fits: boolean }): void {
+  if (!fits)
+    throw new AppError(
+      'too_large',
+      `The picture takes ${bytes} bytes. The image store is full, and that is more than your share of it. ` +
+        'Ask for a smaller size, or try again when pictures have expired.',
+    )
+}
+
 /** A record as a store wrote it; undefined for anything else. */
 export function parseRecord(text: string): ImageRecord | undefined {
   try {

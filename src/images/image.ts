@@ -41,15 +41,31 @@ export interface ImagePage {
   readonly next?: string
 }
 
+/** How full a store is. */
+export interface ImagesUsage {
+  /** What pictures take now, or took at the last check of a shared store. */
+  readonly bytes: number
+  readonly maxBytes: number
+  /** Pictures that this process removed before they expired, to make room; those that were deleted do not count. */
+  readonly removedEarly: number
+}
+
 /** A store of finished pictures. Expired pictures count as absent, swept or not. */
 export interface ImageStore {
   /**
    * Creates the picture if its id is free, else leaves the stored one (first writer wins); returns the stored record.
-   * @throws AppError `internal` when it cannot be stored (disk full), `too_large` when it exceeds the whole store,
-   * `overloaded` while a store on the network is away, as everything else does.
+   * In a store with a bound it makes room as the catalogue's `makeRoom` says: a valid picture goes early only from a
+   * caller who holds more than its share.
+   * @throws AppError `internal` when it cannot be stored (disk full), `too_large` when it exceeds the whole store, or what
+   * can be made free in it, `overloaded` while a store on the network is away, as everything else does.
    */
   put(image: StoredImage): Promise<ImageRecord>
   get(id: string): Promise<StoredImage | undefined>
+  /**
+   * The bytes of a picture that `head` has just returned, piece by piece; undefined when it is gone. Read it to its end
+   * or cancel it. It fails where the store does meanwhile. Absent where the store has only whole pictures.
+   */
+  stream?(record: ImageRecord): Promise<ReadableStream<Uint8Array> | undefined>
   /** The record without the bytes. */
   head(id: string): Promise<ImageRecord | undefined>
   /** True when there was something to delete. */
@@ -64,5 +80,7 @@ export interface ImageStore {
   readonly checkEveryMs?: number
   /** Why the store is known to take no picture now, for callers; see watch.ts. Asks nobody. */
   trouble?(): AppError | undefined
+  /** How full it is; absent for a store without a bound. Asks nobody. */
+  usage?(): ImagesUsage
   close(): Promise<void>
 }

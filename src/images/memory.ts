@@ -1,10 +1,14 @@
 /** Pictures in this process's memory: gone with the process. */
+import { setImmediate as otherWork } from 'node:timers/promises'
 import { createCatalogue, hasExpired } from './catalogue.ts'
-import { checkFits, checkImage } from './check.ts'
+import { checkFits, checkImage, checkShare } from './check.ts'
 import type { ImageStore, StoredImage } from './image.ts'
 
+/** Expired pictures that are removed in one go: about a millisecond. */
+const SLICE = 200
+
 /**
- * A store bounded by `maxBytes`, counting pictures and their records; to make room the oldest go first.
+ * A store bounded by `maxBytes`, counting pictures and their records; `makeRoom` of the catalogue says what goes first.
  * `now` gives milliseconds since 1970. `get` returns the stored picture itself: do not write to it.
  */
 export function createMemoryImages(options: { maxBytes: number; now?: () => number }): ImageStore {
@@ -22,6 +26,16 @@ export function createMemoryImages(options: { maxBytes: number; now?: () => numb
     catalogue.remove(id)
   }
 
+  /** In slices, so that everything else goes on meanwhile. */
+  async function sweep(): Promise<number> {
+    for (let removed = 0; ; await otherWork()) {
+      const expired = catalogue.expired(now(), SLICE)
+      for (const id of expired) remove(id)
+      removed += expired.length
+      if (expired.length < SLICE) return removed
+    }
+  }
+
   return {
     async put(image) {
       checkImage(image)
@@ -30,7 +44,11 @@ export function createMemoryImages(options: { maxBytes: number; now?: () => numb
       if (stored) return stored.record
       const bytes = record.bytes + Buffer.byteLength(JSON.stringify(record))
       checkFits({ bytes, maxBytes })
-      for (const id of catalogue.inTheWayOf({ bytes, maxBytes, now: now() })) remove(id)
+      // An expired picture with this id counts no more.
+      remove(record.id)
+      const { ids, fits } = catalogue.makeRoom({ owner: record.owner, bytes, maxBytes, now: now() })
+      for (const id of ids) remove(id)
+      checkShare({ bytes, fits })
       images.set(record.id, { record, png: unpinned(image.png) })
       catalogue.add(record, bytes)
       return record
@@ -51,15 +69,15 @@ export function createMemoryImages(options: { maxBytes: number; now?: () => numb
     },
 
     async list(owner, { limit, after }) {
+      // So that a page passes over each of them once at most.
+      await sweep()
       const { ids, ...more } = catalogue.page({ owner, limit, after, now: now() })
       return { records: ids.map((id) => images.get(id)!.record), ...more }
     },
 
-    async sweep() {
-      const expired = catalogue.expired(now())
-      for (const id of expired) remove(id)
-      return expired.length
-    },
+    sweep,
+
+    usage: () => ({ bytes: catalogue.bytes(), maxBytes, removedEarly: catalogue.removedEarly() }),
 
     async close() {
       for (const id of catalogue.ids()) remove(id)

@@ -1,9 +1,7 @@
-/** Makes a picture small enough to travel inside an answer. */
-import { availableParallelism } from 'node:os'
+/** Makes a picture small enough to travel inside an answer. previews.ts says how many at once, and for whom first. */
 import sharp from 'sharp'
 import { AppError } from '../errors.ts'
 import { isPng } from '../png.ts'
-import { createSlots } from '../slots.ts'
 
 /** The largest picture of the request vocabulary. */
 const MAX_INPUT_PIXELS = 2048 * 2048
@@ -14,11 +12,7 @@ const SMALLEST_SIDE = 64
 /** WebP effort 0-6. Against the default of 4: a third of the time, for a file about 4 % larger. */
 const EFFORT = 2
 
-/**
- * How many previews are made at once, each on one thread: at most half the cores, because the same cores do all other
- * work, and at most two, because libuv has four threads for them and for all reading of files.
- */
-const slots = createSlots(Math.max(1, Math.min(2, Math.floor(availableParallelism() / 2))))
+// One thread for each preview.
 sharp.concurrency(1)
 // Each picture is decoded once, so that a cache of decoded pictures would only take memory.
 sharp.cache(false)
@@ -31,35 +25,40 @@ export interface Preview {
   readonly height: number
 }
 
+/** How large a preview may be. */
+export interface PreviewSize {
+  /** Pixels; absent: 1024. */
+  readonly maxSide?: number
+  readonly maxBytes: number
+}
+
 /**
  * A WebP of a PNG of at most 2048x2048 pixels. The longest side is at most `maxSide` pixels and never more than the
  * picture's own; quality, then size are lowered until the file has at most `maxBytes`.
- * @throws AppError `runtime_failed` when the picture cannot be decoded or is too big, `too_large` when nothing fits.
+ * @throws AppError `runtime_failed` when the picture cannot be decoded or is too big, `too_large` when nothing fits; the
+ * signal's reason once it aborts, at the latest after the step that is under way.
  */
 export async function makePreview(
   png: Uint8Array,
-  { maxSide = 1024, maxBytes }: { maxSide?: number; maxBytes: number },
+  { maxSide = 1024, maxBytes }: PreviewSize,
+  signal?: AbortSignal,
 ): Promise<Preview> {
   if (!isPng(png)) throw undecodable(undefined)
-  const release = await slots.take()
-  try {
-    let side = maxSide
-    do {
-      const { data, info } = await decode(png, side)
-      for (const quality of QUALITIES) {
-        const bytes = await sharp(data, { raw: info }).webp({ quality, effort: EFFORT }).toBuffer()
-        if (bytes.byteLength <= maxBytes)
-          return { bytes, media_type: 'image/webp', width: info.width, height: info.height }
-      }
-      side = Math.floor(Math.max(info.width, info.height) / 2)
-    } while (side >= SMALLEST_SIDE)
-    throw new AppError(
-      'too_large',
-      `No preview of the picture fits into ${maxBytes} bytes. Open it by its link, or let the operator raise INLINE_IMAGE_MAX_BYTES.`,
-    )
-  } finally {
-    release()
-  }
+  let side = maxSide
+  do {
+    const { data, info } = await decode(png, side)
+    for (const quality of QUALITIES) {
+      signal?.throwIfAborted()
+      const bytes = await sharp(data, { raw: info }).webp({ quality, effort: EFFORT }).toBuffer()
+      if (bytes.byteLength <= maxBytes)
+        return { bytes, media_type: 'image/webp', width: info.width, height: info.height }
+    }
+    side = Math.floor(Math.max(info.width, info.height) / 2)
+  } while (side >= SMALLEST_SIDE)
+  throw new AppError(
+    'too_large',
+    `No preview of the picture fits into ${maxBytes} bytes. Open it by its link, or let the operator raise INLINE_IMAGE_MAX_BYTES.`,
+  )
 }
 
 /** Pixels, decoded once for all qualities: decoding a large PNG costs more than encoding a small WebP. */

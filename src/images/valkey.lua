@@ -3,15 +3,15 @@
 -- Keys, all below the prefix KEYS[1]:
 --   picture:<id>    hash    "record" (JSON) and "png"; Valkey itself removes it when it expires
 --   entries         hash    id -> "<bytes> <expires at> <place> <owner>": what is left to take back when it did
---   by-age          zset    places of all pictures; all scores are 0, so they sort as text
 --   by-expiry       zset    ids by the time of expiry
---   owner:<owner>   zset    places of one owner's pictures, as in by-age
+--   owner:<owner>   zset    places of one owner's pictures; all scores are 0, so they sort as text
+--   weights         zset    owners by what all of their pictures take
 --   bytes           string  what all entries take
 -- A place is the time of making, 16 digits, then "." and the id. Times are in milliseconds since 1970 and come from
 -- the server that asks. Every picture is added once and removed once, so what a call removes was paid for by a put.
 
 local P, command, NOW = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local ENTRIES, BY_AGE, BY_EXPIRY, BYTES = P .. 'entries', P .. 'by-age', P .. 'by-expiry', P .. 'bytes'
+local ENTRIES, BY_EXPIRY, WEIGHTS, BYTES = P .. 'entries', P .. 'by-expiry', P .. 'weights', P .. 'bytes'
 -- Expired pictures that one call removes, unless it needs their room: other commands wait meanwhile.
 local EXPIRED_AT_ONCE = 100
 
@@ -31,9 +31,16 @@ local function remove(id)
   redis.call('ZREM', BY_EXPIRY, id)
   if not entry then return end
   redis.call('HDEL', ENTRIES, id)
-  redis.call('ZREM', BY_AGE, entry.place)
   redis.call('ZREM', ownerKey(entry.owner), entry.place)
+  local left = redis.call('ZINCRBY', WEIGHTS, '-' .. entry.bytes, entry.owner)
+  if tonumber(left) <= 0 then redis.call('ZREM', WEIGHTS, entry.owner) end
   redis.call('DECRBY', BYTES, entry.bytes)
+end
+
+-- Also where somebody took keys of it out by hand.
+local function removeAt(owner, place)
+  remove(idOf(place))
+  redis.call('ZREM', ownerKey(owner), place)
 end
 
 local function removeExpired()
@@ -47,38 +54,82 @@ local function recordOf(id, entry)
   return entry and entry.expiresAt > NOW and redis.call('HGET', pictureKey(id), 'record')
 end
 
+-- The owner who holds most, besides one, and what it holds.
+local function heaviestBut(owner)
+  local two = redis.call('ZREVRANGE', WEIGHTS, 0, 1, 'WITHSCORES')
+  if two[1] ~= owner then return two[1], tonumber(two[2] or 0) end
+  return two[3], tonumber(two[4] or 0)
+end
+
+-- True where others who hold more than `share` could give `missing` bytes without falling below it by more than a picture.
+local function canGive(missing, but, share)
+  local rank = 0
+  while missing > 0 do
+    local owner, held = unpack(redis.call('ZREVRANGE', WEIGHTS, rank, rank, 'WITHSCORES'))
+    held = tonumber(held or 0)
+    if held <= share then return false end
+    local oldest = 0
+    while owner ~= but and held > share and missing > 0 do
+      local place = redis.call('ZRANGE', ownerKey(owner), oldest, oldest)[1]
+      local entry = place and entryOf(idOf(place))
+      if not entry then break end
+      held, missing, oldest = held - entry.bytes, missing - entry.bytes, oldest + 1
+    end
+    rank = rank + 1
+  end
+  return true
+end
+
+-- Makes room as `makeRoom` in catalogue.ts does, which says how. Returns how many valid pictures went; false: no room.
+local function makeRoom(bytes, owner, maxBytes)
+  local function missing() return tonumber(redis.call('GET', BYTES) or 0) + bytes - maxBytes end
+  local function ownBytes() return tonumber(redis.call('ZSCORE', WEIGHTS, owner) or 0) end
+  local expired = removeExpired()
+  while expired == EXPIRED_AT_ONCE and missing() > 0 do expired = removeExpired() end
+  if missing() <= 0 then return 0 end
+
+  local own, removed = ownBytes(), 0
+  local share = maxBytes / (redis.call('ZCARD', WEIGHTS) + (own > 0 and 0 or 1))
+  if bytes > share and not canGive(missing() - own, owner, share) then return false end
+  while missing() > 0 do
+    own = ownBytes()
+    local other, held = heaviestBut(owner)
+    local heaviest = own > 0 and own + bytes >= held and owner or other
+    if not heaviest then
+      -- An empty store takes nothing.
+      redis.call('DEL', BYTES)
+      break
+    end
+    local oldest = redis.call('ZRANGE', ownerKey(heaviest), 0, 0)[1]
+    if oldest then
+      removeAt(heaviest, oldest)
+      removed = removed + 1
+    else
+      redis.call('ZREM', WEIGHTS, heaviest)
+    end
+  end
+  return removed
+end
+
 local commands = {}
 
--- Returns the record that is stored now: this one, or that of the first writer.
+-- Returns the record that is stored now, this one or that of the first writer, and how many valid pictures went for it;
+-- the record is nil where there is no room.
 function commands.put(id, record, png, bytes, expiresAt, place, owner, maxBytes)
   local entry = entryOf(id)
   local stored = recordOf(id, entry)
-  if stored then return stored end
+  if stored then return { stored, 0 } end
   if entry then remove(id) end
-  local expired = removeExpired()
-  local room = tonumber(maxBytes) - tonumber(bytes)
-  while tonumber(redis.call('GET', BYTES) or 0) > room do
-    -- The expired go first; when the last call left some of them, there are more.
-    if expired == EXPIRED_AT_ONCE then
-      expired = removeExpired()
-    else
-      local oldest = redis.call('ZPOPMIN', BY_AGE)[1]
-      -- An empty store takes nothing, even where somebody took keys out of it by hand.
-      if not oldest then
-        redis.call('DEL', BYTES)
-        break
-      end
-      remove(idOf(oldest))
-    end
-  end
+  local removed = makeRoom(tonumber(bytes), owner, tonumber(maxBytes))
+  if not removed then return { false, 0 } end
   redis.call('HSET', pictureKey(id), 'record', record, 'png', png)
   redis.call('PEXPIRE', pictureKey(id), string.format('%.0f', math.max(1, tonumber(expiresAt) - NOW)))
   redis.call('HSET', ENTRIES, id, table.concat({ bytes, expiresAt, place, owner }, ' '))
-  redis.call('ZADD', BY_AGE, 0, place)
   redis.call('ZADD', BY_EXPIRY, expiresAt, id)
   redis.call('ZADD', ownerKey(owner), 0, place)
+  redis.call('ZINCRBY', WEIGHTS, bytes, owner)
   redis.call('INCRBY', BYTES, bytes)
-  return record
+  return { record, removed }
 end
 
 -- Returns 1 when a valid picture was removed.
@@ -88,21 +139,29 @@ function commands.delete(id)
   return 1
 end
 
--- Returns at most `limit` records, newest first; `before` is a place, empty for the start.
+-- Returns at most `limit` records, newest first, and the place to go on from; it is empty after the last picture. `before`
+-- is a place, empty for the start. What has expired is removed on the way, so that it is passed over once; a call that
+-- meets many of them returns early.
 function commands.list(owner, before, limit)
-  local records = {}
-  local from = before == '' and '+' or '(' .. before
+  local records, expired = {}, 0
   limit = tonumber(limit)
-  while true do
-    local places = redis.call('ZREVRANGEBYLEX', ownerKey(owner), from, '-', 'LIMIT', 0, limit)
+  repeat
+    local from = before == '' and '+' or '(' .. before
+    local wanted = limit - #records
+    local places = redis.call('ZREVRANGEBYLEX', ownerKey(owner), from, '-', 'LIMIT', 0, wanted)
     for _, place in ipairs(places) do
       local record = recordOf(idOf(place), entryOf(idOf(place)))
-      if record then records[#records + 1] = record end
-      if #records == limit then return records end
+      if record then
+        records[#records + 1] = record
+      else
+        removeAt(owner, place)
+        expired = expired + 1
+      end
     end
-    if #places < limit then return records end
-    from = '(' .. places[#places]
-  end
+    if #places < wanted then return { records, '' } end
+    before = places[#places]
+  until #records == limit or expired >= EXPIRED_AT_ONCE
+  return { records, before }
 end
 
 -- Returns how many expired pictures were removed; 0 when none is left.

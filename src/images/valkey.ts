@@ -10,11 +10,12 @@ import { AppError } from '../errors.ts'
 import { sha256 } from '../hash.ts'
 import { retry } from '../retry.ts'
 import type { Logger } from '../telemetry/log.ts'
-import { connectValkey, infoField, risksOf } from '../valkey/connection.ts'
+import { connectValkey, infoField, risksOf, type Valkey } from '../valkey/connection.ts'
 import { checkLimit, cursorOf, digits, hasExpired, type Place, parseCursor } from './catalogue.ts'
-import { checkFits, checkImage, isImageId, parseRecord } from './check.ts'
+import { checkFits, checkImage, checkShare, isImageId, parseRecord } from './check.ts'
 import type { ImageRecord, ImageStore } from './image.ts'
 import { explainOutage } from './outage.ts'
+import { createReserve } from './reserve.ts'
 
 const SCRIPT = readFileSync(new URL('./valkey.lua', import.meta.url), 'utf8')
 /** A big picture on a slow network needs more than a job's two seconds. */
@@ -32,7 +33,7 @@ const JOBS_BYTES = 64 * 2 ** 20
 
 export interface ValkeyImagesOptions {
   readonly url: Secret
-  /** Bound of pictures, records and what the index of them takes, in bytes; the oldest go first. */
+  /** Bound of pictures, records and what the index of them takes, in bytes; catalogue.ts says what goes first. */
   readonly maxBytes: number
   readonly log: Logger
   /** First part of every key; absent: `diffusers-mcp`. */
@@ -72,8 +73,11 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
     )
   }
 
-  /** Size of the last picture that found the server full, in bytes; 0 after one that did not. */
-  let missing = 0
+  const reserve = createReserve()
+  /** Valid pictures that this process removed to make room. */
+  let removedEarly = 0
+  /** What all pictures took at the last check. */
+  let heldBytes = 0
 
   const pictureKey = (id: string) => `${keys}picture:${id}`
 
@@ -91,9 +95,10 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
         const json = JSON.stringify(record)
         const bytes = png.byteLength + Buffer.byteLength(json) + OVERHEAD_BYTES
         checkFits({ bytes, maxBytes, setting: 'IMAGES_VALKEY_MAX_BYTES' })
-        const stored = await retry(
+        reserve.note(bytes)
+        const [stored, removed] = await retry(
           () =>
-            call<string>(
+            call<[string | null, number]>(
               'put',
               record.id,
               json,
@@ -105,12 +110,10 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
               String(maxBytes),
             ),
           { until: performance.now() + retryForMs, signal: closing.signal, isTransient: isOutage },
-        ).catch((error) => {
-          if (String(error?.cause?.message).startsWith('OOM')) missing = png.byteLength
-          throw error
-        })
-        missing = 0
-        return JSON.parse(stored) as ImageRecord
+        )
+        removedEarly += removed
+        checkShare({ bytes, fits: stored !== null })
+        return stored === null ? record : (JSON.parse(stored) as ImageRecord)
       }),
 
     get: (id) =>
@@ -137,8 +140,14 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
     list: (owner, { limit, after }) =>
       explainOutage('The pictures could not be listed', async () => {
         checkLimit(limit)
-        const before = after === undefined ? '' : placeOf(parseCursor(after))
-        const found = await call<string[]>('list', sha256(owner, 'hex'), before, String(limit + 1))
+        const found: string[] = []
+        let before = after === undefined ? '' : placeOf(parseCursor(after))
+        do {
+          const wanted = String(limit + 1 - found.length)
+          const [more, next] = await call<[string[], string]>('list', sha256(owner, 'hex'), before, wanted)
+          found.push(...more)
+          before = next
+        } while (before !== '' && found.length <= limit)
         const records = found.slice(0, limit).map((json) => JSON.parse(json) as ImageRecord)
         const last = records.at(-1)
         return found.length > limit && last
@@ -156,10 +165,11 @@ export async function createValkeyImages(options: ValkeyImagesOptions): Promise<
       }),
 
     async check() {
-      await valkey.check()
-      // A server that is full refuses every write; one that is nearly full refuses what is large.
-      await valkey.use((client) => client.set(`${keys}check`, Buffer.alloc(missing), 'PX', CHECK_LIVES_MS))
+      heldBytes = await checkRoom({ valkey, keys, maxBytes, bytes: reserve.bytes() * ALLOCATOR_FACTOR })
     },
+
+    usage: () => ({ bytes: heldBytes, maxBytes, removedEarly }),
+
     async close() {
       closing.abort()
       await close()
@@ -237,6 +247,40 @@ async function openServer({ url, maxBytes, log }: Pick<ValkeyImagesOptions, 'url
     }
   }
   return { valkey, close }
+}
+
+/**
+ * Returns what all pictures take, in bytes.
+ * @param options.bytes memory that a picture needs. @throws Error while the server has none for it, or takes no writes.
+ */
+async function checkRoom(options: {
+  valkey: Valkey
+  keys: string
+  maxBytes: number
+  bytes: number
+}): Promise<number> {
+  const { valkey, keys, maxBytes, bytes } = options
+  await valkey.check()
+  const [info, taken] = await valkey.use((client) =>
+    // Some users of Valkey may not ask for INFO.
+    Promise.all([client.info('memory').catch(() => ''), client.get(`${keys}bytes`)]),
+  )
+  const held = Number(taken ?? 0)
+  const free = freeOf(info)
+  // At its bound the store removes as much as it adds.
+  if (free < bytes && held + bytes <= maxBytes) {
+    const message = `The picture store is full: Valkey has ${Math.max(0, free)} bytes left, and a picture takes up to ${Math.ceil(bytes)}.`
+    throw Object.assign(new Error(message), { full: true })
+  }
+  // A server that is full refuses every write.
+  await valkey.use((client) => client.set(`${keys}check`, '', 'PX', CHECK_LIVES_MS))
+  return held
+}
+
+/** What is left of the server's `maxmemory`, in bytes, from its INFO; infinite where there is no bound, or none known. */
+function freeOf(info: string): number {
+  const maxMemory = Number(infoField(info, 'maxmemory') ?? 0)
+  return maxMemory === 0 ? Number.POSITIVE_INFINITY : maxMemory - Number(infoField(info, 'used_memory'))
 }
 
 /** Away or full: both end by themselves. */

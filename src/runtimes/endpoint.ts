@@ -1,6 +1,6 @@
 /** The HTTP side of a runtime of any dialect: connections, bounded answers, failures as errors of the shared vocabulary. */
 import { Agent, type Dispatcher, request } from 'undici'
-import { AppError, plainText, quote } from '../errors.ts'
+import { AppError, quote, textForCallers, textForLog } from '../errors.ts'
 
 export interface EndpointLimits {
   /** Milliseconds until a connection must stand. */
@@ -29,6 +29,8 @@ export interface ReadOptions {
   readonly signal: AbortSignal
   /** Milliseconds without a byte after which the runtime counts as dead; absent: only the signal ends the wait. */
   readonly idleTimeoutMs?: number
+  /** A smaller bound than the endpoint's, in bytes. */
+  readonly maxBytes?: number
   /** Called with each chunk; returning true ends the reading. What it throws, `read` rejects with. */
   readonly onChunk: (chunk: Buffer) => boolean | undefined
 }
@@ -50,7 +52,10 @@ export interface Endpoint {
    * Reads a JSON answer to its end, piece by piece; `onChunk` must not throw.
    * @throws as `read` does, and `runtime_failed` for another media type.
    */
-  readJson(answer: Answer, options: { signal: AbortSignal; onChunk: (chunk: Buffer) => void }): Promise<void>
+  readJson(
+    answer: Answer,
+    options: { signal: AbortSignal; maxBytes?: number; onChunk: (chunk: Buffer) => void },
+  ): Promise<void>
   /**
    * What a GET of `path` answers within 3 s, parsed from JSON.
    * @throws AppError `runtime_unavailable` for any failure, and the signal's reason once it aborts.
@@ -69,7 +74,11 @@ export interface EndpointOptions extends EndpointLimits {
 }
 
 const MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+/** Pieces of one answer: 64 MiB in the packets of a network are 48,000. Each one costs CPU time, however small it is. */
+const MAX_PIECES = 200_000
 const PROBE_TIMEOUT_MS = 3000
+/** A list of models is far smaller. */
+const PROBE_MAX_BYTES = 1024 * 1024
 const REFUSAL_MAX_BYTES = 16 * 1024
 /** How long the end of a body may take once its content is complete, before the connection is given up. */
 const LINGER_MS = 1000
@@ -111,17 +120,18 @@ export function createEndpoint(options: EndpointOptions): Endpoint {
       throw await refusal(answer, { signal, notFound: options.notFound })
     },
 
-    read: (answer, { signal, idleTimeoutMs, onChunk }) =>
-      readBody(answer, { signal, maxBytes: maxResponseBytes, idleTimeoutMs, onChunk }),
+    read: (answer, { signal, idleTimeoutMs, maxBytes = maxResponseBytes, onChunk }) =>
+      readBody(answer, { signal, maxBytes, idleTimeoutMs, onChunk }),
 
-    async readJson(answer, { signal, onChunk }) {
+    async readJson(answer, { signal, maxBytes, onChunk }) {
       const type = mediaType(answer)
       if (type !== 'application/json') {
         answer.body.destroy()
-        throw runtimeFailed(`the answer has the type ${quote(type)}`)
+        throw wrongAnswer('it is not JSON', `the answer has the type ${quote(type)}`)
       }
       await endpoint.read(answer, {
         signal,
+        maxBytes,
         onChunk: (chunk) => {
           onChunk(chunk)
           return undefined
@@ -134,7 +144,11 @@ export function createEndpoint(options: EndpointOptions): Endpoint {
       try {
         const answer = await endpoint.send({ path, accept: 'application/json', signal: bounded })
         const chunks: Buffer[] = []
-        await endpoint.readJson(answer, { signal: bounded, onChunk: (chunk) => chunks.push(chunk) })
+        await endpoint.readJson(answer, {
+          signal: bounded,
+          maxBytes: PROBE_MAX_BYTES,
+          onChunk: (chunk) => chunks.push(chunk),
+        })
         return JSON.parse(Buffer.concat(chunks).toString('utf8'))
       } catch (error) {
         if (signal.aborted) throw signal.reason
@@ -158,6 +172,18 @@ export function runtimeFailed(cause: unknown): AppError {
   )
 }
 
+/**
+ * The runtime answered, and wrongly.
+ * @param what says what is wrong, without a word of the runtime: callers read it. `cause` is for the log.
+ */
+export function wrongAnswer(what: string, cause: unknown = what): AppError {
+  return new AppError(
+    'runtime_failed',
+    `The diffusion runtime gave a wrong answer: ${what}. Please try again; if it happens again, the operator has to look at the runtime.`,
+    { cause: typeof cause === 'string' ? new Error(cause) : cause },
+  )
+}
+
 /** The runtime takes no request now. */
 export function runtimeUnavailable(
   cause: unknown,
@@ -176,8 +202,10 @@ export function runtimeUnavailable(
 /** The runtime refused the parameters for a reason that the caller may read, cleaned. */
 export function refused(reason: string): AppError {
   // The caller knows of no instances: they are how this client packs the request.
-  const sentence = plainText(reason).replace(/^instances(\[0\]|\.0)\./, '')
-  return new AppError('invalid_request', `The diffusion runtime refused the request: ${sentence}`)
+  const sentence = textForCallers(reason).replace(/^instances(\[0\]|\.0)\./, '')
+  return new AppError('invalid_request', `The diffusion runtime refused the request: ${sentence}`, {
+    cause: new Error(textForLog(reason)),
+  })
 }
 
 /** The media type of an answer, in lower case, without parameters. */
@@ -222,7 +250,7 @@ async function refusal(
     if (signal.aborted) throw error
   })
   const text = Buffer.concat(body).toString('utf8')
-  const cause = `status ${statusCode}: ${plainText(text, 2000)}`
+  const cause = `status ${statusCode}: ${textForLog(text)}`
   const reason = statusCode === 400 || statusCode === 422 ? reasonIn(text) : undefined
   if (reason) return refused(reason)
   if (statusCode === 404) return new AppError('runtime_unavailable', notFound, { cause: new Error(cause) })
@@ -266,6 +294,7 @@ function readBody(
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     let bytes = 0
+    let pieces = 0
     let settled = false
     let timer: ReturnType<typeof setTimeout> | undefined
     const giveUpAfter = (ms: number, reason: string) => {
@@ -288,7 +317,9 @@ function readBody(
     body.on('data', (chunk: Buffer) => {
       if (settled) return
       bytes += chunk.length
-      if (bytes > maxBytes) return fail(runtimeFailed(`the answer exceeds ${maxBytes} bytes`))
+      pieces += 1
+      if (bytes > maxBytes) return fail(wrongAnswer(`it has more than ${maxBytes} bytes`))
+      if (pieces > MAX_PIECES) return fail(wrongAnswer(`it came in more than ${MAX_PIECES} pieces`))
       if (idleTimeoutMs !== undefined) giveUpAfter(idleTimeoutMs, `no byte for ${idleTimeoutMs} ms`)
       try {
         if (onChunk(chunk)) enough()

@@ -15,24 +15,30 @@ const CR = 0x0d
 const COLON = 0x3a
 const SPACE = 0x20
 const LINE_FEED = Buffer.from([LF])
+/** Lines of one stream, whatever they say: a long generation has some thousand. Each costs CPU time, even an empty one. */
+const MAX_LINES = 100_000
 /** Bytes that hold a byte order mark, the longest field name, the colon and the space. */
 const FIELD_START = 16
 const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf])
 
 /**
  * A reader for the stream's chunks in order. It calls `onEvent` within `feed`, and ignores comments, `id`, `retry` and an
- * event that the end of the stream cut off. It has no bounds: the caller counts the bytes.
+ * event that the end of the stream cut off. The caller counts bytes and chunks.
+ * @throws Error from `feed` for more than 100,000 lines.
  */
 export function createEventStreamReader({ onEvent }: { onEvent: (event: ServerSentEvent) => void }): {
   feed(chunk: Buffer): void
 } {
   let line: Buffer[] = []
+  let lines = 0
   let firstLine = true
   let afterCarriageReturn = false
   let event = ''
   let data: Buffer[] = []
 
   const endLine = (piece: Buffer) => {
+    lines += 1
+    if (lines > MAX_LINES) throw new Error(`the event stream has more than ${MAX_LINES} lines`)
     line.push(piece)
     // Joins the few lines that were cut within their field name, so that the name is in the first piece.
     const pieces = line[0]!.length < FIELD_START ? [Buffer.concat(line)] : line

@@ -152,7 +152,7 @@ describe('in front of a runtime that is broken', () => {
     expect(failure.message).not.toMatch(/Traceback|secret|\/opt|nginx|127\.0\.0\.1/)
     await eventually(() => expect(broken.open).toBe(0))
     broken.way = 'works'
-    expect((await runtime.generate(REQUEST, { signal: never })).width).toBe(1)
+    expect((await runtime.generate(REQUEST, { signal: never })).width).toBe(64)
   })
 
   test('a refusal is passed on in one clean line', async () => {

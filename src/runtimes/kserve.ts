@@ -4,7 +4,7 @@
  * Runtimes that know event streams report their progress in one; all others answer in plain JSON.
  */
 import { z } from 'zod'
-import { type AppError, plainText, quote } from '../errors.ts'
+import { AppError, plainText, quote, textForLog } from '../errors.ts'
 import {
   type Answer,
   contentLength,
@@ -15,9 +15,11 @@ import {
   refused,
   runtimeFailed,
   runtimeUnavailable,
+  wrongAnswer,
 } from './endpoint.ts'
 import { createEventStreamReader } from './event-stream.ts'
 import { createPictureReader, type PictureAnswer, readPictureAnswer } from './picture-reader.ts'
+import { answered, checkSize, wrongDocument, wrongPicture } from './plausible.ts'
 import type { GenerationRequest } from './request.ts'
 import type { GeneratedImage, Runtime, StepProgress } from './runtime.ts'
 
@@ -32,10 +34,10 @@ const predictions = z.object({
   predictions: z.tuple(
     [
       z.object({
-        model_name: z.string().nullish(),
-        seed: z.number().nullish(),
-        num_inference_steps: z.number().nullish(),
-        inference_ms: z.number().nullish(),
+        model_name: z.string('model_name must be text').nullish(),
+        seed: answered.seed.nullish(),
+        num_inference_steps: answered.steps.nullish(),
+        inference_ms: answered.inferenceMs.nullish(),
       }),
     ],
     z.unknown(),
@@ -43,7 +45,9 @@ const predictions = z.object({
 })
 /** The key of the picture in a prediction's `image`. */
 const KEY = 'b64'
-const progressEvent = z.object({ step: z.int().min(1), steps: z.int().min(1) })
+const progressEvent = z.object({ step: answered.steps, steps: answered.steps })
+/** A progress or error event has a few hundred bytes. */
+const EVENT_MAX_BYTES = 64 * 1024
 const errorEvent = z.object({ error: z.string(), code: z.string().optional() })
 
 /**
@@ -115,15 +119,22 @@ async function resultOf(
       }
     },
   })
+  const feed = (chunk: Buffer) => {
+    try {
+      reader.feed(chunk)
+    } catch (error) {
+      throw error instanceof AppError ? error : wrongAnswer((error as Error).message)
+    }
+  }
   await endpoint.read(answer, {
     signal,
     idleTimeoutMs: endpoint.idleTimeoutMs,
     onChunk: (chunk) => {
-      reader.feed(chunk)
+      feed(chunk)
       return result !== undefined
     },
   })
-  if (!result) throw runtimeFailed('the event stream ended without a result')
+  if (!result) throw wrongAnswer('the event stream ended without a result')
   return result
 }
 
@@ -131,15 +142,17 @@ async function resultOf(
 function errorFrom(data: readonly Buffer[]): AppError {
   const { error, code } = parse(errorEvent, data)
   if (code === 'invalid_request') return refused(error)
-  if (code === 'runtime_unavailable' || code === 'overloaded') return runtimeUnavailable(error)
-  return runtimeFailed(`error event ${quote(code)}: ${plainText(error, 2000)}`)
+  if (code === 'runtime_unavailable' || code === 'overloaded') return runtimeUnavailable(textForLog(error))
+  return runtimeFailed(`error event ${quote(code)}: ${textForLog(error)}`)
 }
 
 function parse<Schema extends z.ZodType>(schema: Schema, data: readonly Buffer[]): z.output<Schema> {
+  if (data.reduce((sum, { length }) => sum + length, 0) > EVENT_MAX_BYTES)
+    throw wrongAnswer(`an event has more than ${EVENT_MAX_BYTES} bytes`)
   try {
     return schema.parse(JSON.parse(Buffer.concat(data).toString('utf8')))
   } catch (error) {
-    throw runtimeFailed(error)
+    throw wrongDocument(error, 'an event is not as it should be')
   }
 }
 
@@ -151,17 +164,22 @@ function imageFrom(
   let first: z.output<typeof predictions>['predictions'][0]
   try {
     picture = read()
+  } catch (error) {
+    throw wrongPicture(error)
+  }
+  try {
     first = predictions.parse(picture.document).predictions[0]
   } catch (error) {
-    throw runtimeFailed(error)
+    throw wrongDocument(error)
   }
+  checkSize(picture, request)
   return {
     png: picture.png,
     headroom: picture.headroom,
     width: picture.width,
     height: picture.height,
     seed: first.seed ?? request.seed,
-    model: plainText(first.model_name ?? model, 200),
+    model: plainText(first.model_name ?? '', 200) || model,
     steps: first.num_inference_steps ?? undefined,
     inferenceMs: first.inference_ms ?? undefined,
   }

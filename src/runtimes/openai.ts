@@ -5,8 +5,9 @@
  */
 import { z } from 'zod'
 import { AppError, quote } from '../errors.ts'
-import { contentLength, createEndpoint, type EndpointLimits, runtimeFailed } from './endpoint.ts'
+import { contentLength, createEndpoint, type EndpointLimits } from './endpoint.ts'
 import { createPictureReader, type PictureAnswer, type PictureReader } from './picture-reader.ts'
+import { answered, checkSize, wrongDocument, wrongPicture } from './plausible.ts'
 import type { Runtime } from './runtime.ts'
 
 export interface OpenAIRuntimeOptions extends EndpointLimits {
@@ -18,7 +19,10 @@ export interface OpenAIRuntimeOptions extends EndpointLimits {
 }
 
 /** SGLang says how long it took. */
-const generation = z.object({ data: z.array(z.unknown()).length(1), inference_time_s: z.number().nullish() })
+const generation = z.object({
+  data: z.array(z.unknown()).length(1, 'data must have one picture'),
+  inference_time_s: answered.inferenceSeconds.nullish(),
+})
 
 /** A runtime behind OpenAI's image API; limits as `createKServeRuntime`. */
 export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRuntimeOptions): Runtime {
@@ -55,7 +59,8 @@ export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRun
       await endpoint.readJson(answer, { signal, onChunk: reader.feed })
       const { document, ...picture } = pictureFrom(reader)
       const parsed = generation.safeParse(document)
-      if (!parsed.success) throw runtimeFailed(parsed.error)
+      if (!parsed.success) throw wrongDocument(parsed.error)
+      checkSize(picture, request)
       const { inference_time_s } = parsed.data
       return {
         ...picture,
@@ -77,6 +82,6 @@ function pictureFrom(reader: PictureReader): PictureAnswer {
   try {
     return reader.end()
   } catch (error) {
-    throw runtimeFailed(error)
+    throw wrongPicture(error)
   }
 }

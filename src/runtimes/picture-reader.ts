@@ -14,8 +14,8 @@ export interface PictureAnswer {
 const QUOTE = 0x22
 /** The longest that may stand between a key and its value: a colon and white space. */
 const GAP = 64
-/** The most that may come before the picture, mainly a prompt. To search and join more would only cost CPU time. */
-const HEAD_MAX_BYTES = 1024 * 1024
+/** The most that may come before the picture, mainly a prompt, and after it. To search and parse more would only cost CPU time. */
+const REST_MAX_BYTES = 1024 * 1024
 /** Characters decoded at a time: long texts cost more in garbage collection than in decoding. */
 const SLICE = 8192
 /** Room for a chunk about how the picture was made, so that adding it does not take a second copy of the picture. */
@@ -40,34 +40,42 @@ export interface PictureReader {
  * @param options.bytes length of the whole document, where it is known.
  */
 export function createPictureReader({ key, bytes }: { key: string; bytes?: number }): PictureReader {
-  let head = Buffer.alloc(0)
+  const head = createBytes()
   let decoder: ReturnType<typeof createBase64Decoder> | undefined
-  const tail: Buffer[] = []
+  let tail: ReturnType<typeof createBytes> | undefined
 
   function feedHead(piece: Buffer): Buffer | undefined {
-    if (head.length > HEAD_MAX_BYTES) return undefined
-    const whole = head.length === 0 ? piece : Buffer.concat([head, piece])
-    const start = startOfText(whole, key)
-    head = Buffer.from(start === -1 ? whole : whole.subarray(0, start))
+    const before = head.length
+    if (before > REST_MAX_BYTES) return undefined
+    head.add(piece)
+    // Only what is new is searched, and as much before it as a key and its gap may take.
+    const from = Math.max(0, before - key.length - 2 - GAP)
+    const start = startOfText(head.all().subarray(from), key)
     if (start === -1) return undefined
     decoder = createBase64Decoder(bytes)
-    return whole.subarray(start)
+    // The key may end in this piece and its text begins in it: a quote completes the key.
+    head.cutTo(from + start)
+    return piece.subarray(from + start - before)
   }
 
   return {
     feed(piece) {
-      if (tail.length > 0) return void tail.push(Buffer.from(piece))
+      if (tail) return tail.length > REST_MAX_BYTES ? undefined : tail.add(piece)
       const text = decoder ? piece : feedHead(piece)
       if (!text) return
       const end = text.indexOf(QUOTE)
       decoder?.feed(end === -1 ? text : text.subarray(0, end))
-      if (end !== -1) tail.push(Buffer.from(text.subarray(end)))
+      if (end === -1) return
+      tail = createBytes()
+      tail.add(text.subarray(end))
     },
 
     end() {
-      if (!decoder) throw new Error(`there is no text under "${key}": ${head.toString('utf8', 0, 200)}`)
-      if (tail.length === 0) throw new Error(`the text under "${key}" has no end`)
-      const document = JSON.parse(head.toString('utf8') + Buffer.concat(tail).toString('utf8'))
+      if (!decoder) throw new Error(`there is no text under "${key}": ${head.all().toString('utf8', 0, 200)}`)
+      if (!tail) throw new Error(`the text under "${key}" has no end`)
+      if (tail.length > REST_MAX_BYTES)
+        throw new Error(`more than ${REST_MAX_BYTES} bytes follow the picture`)
+      const document = JSON.parse(head.all().toString('utf8') + tail.all().toString('utf8'))
       const png = decoder.end()
       return { document, png, headroom: HEADROOM, ...pngSize(png) }
     },
@@ -79,6 +87,30 @@ export function readPictureAnswer(pieces: readonly Buffer[], key: string): Pictu
   const reader = createPictureReader({ key, bytes: pieces.reduce((sum, { length }) => sum + length, 0) })
   for (const piece of pieces) reader.feed(piece)
   return reader.end()
+}
+
+/** Bytes that grow, at a cost that does not depend on the number of pieces. */
+function createBytes() {
+  let buffer = Buffer.alloc(0)
+  let length = 0
+  return {
+    get length() {
+      return length
+    },
+    add(piece: Buffer): void {
+      if (length + piece.length > buffer.length) {
+        const larger = Buffer.allocUnsafe(2 * (length + piece.length))
+        buffer.copy(larger, 0, 0, length)
+        buffer = larger
+      }
+      piece.copy(buffer, length)
+      length += piece.length
+    },
+    cutTo(end: number): void {
+      length = end
+    },
+    all: () => buffer.subarray(0, length),
+  }
 }
 
 /** Where the text under `key` begins, or -1. */

@@ -4,11 +4,14 @@ import { z } from 'zod'
 /** Seeds are whole numbers from 0 up to this one, which is no seed itself. */
 export const SEED_RANGE = 2 ** 32
 
+/** The longest side of a picture, in pixels. */
+export const MAX_SIDE = 2048
+
 const size = (what: string) =>
   z
     .int(`${what} must be a whole number of pixels`)
     .min(64, `${what} must be at least 64 pixels`)
-    .max(2048, `${what} must be at most 2048 pixels`)
+    .max(MAX_SIDE, `${what} must be at most ${MAX_SIDE} pixels`)
     .multipleOf(8, `${what} must be a multiple of 8`)
 
 /** What a caller may ask for. Absent values take the target's defaults; without a seed the server draws one at random. */

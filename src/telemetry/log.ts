@@ -3,8 +3,17 @@ import { type Logger, pino, stdTimeFunctions } from 'pino'
 
 export type { Logger } from 'pino'
 
+/** Control characters that JSON leaves as they are (DEL, C1), and what turns text around or ends lines. */
+const UNSEEN = /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g
+
+/** A line of JSON in which no character can control a terminal. JSON has such characters only in strings. */
+export function escapeUnseen(line: string): string {
+  return line.replace(UNSEEN, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`)
+}
+
 /** A logger that writes JSON lines to file descriptor 1 (stdout) or 2 (stderr). */
 export function createLogger({ level, fd = 1 }: { level: string; fd?: 1 | 2 }): Logger {
+  const destination = pino.destination({ dest: fd, sync: true })
   return pino(
     {
       level,
@@ -12,7 +21,7 @@ export function createLogger({ level, fd = 1 }: { level: string; fd?: 1 | 2 }): 
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
     },
-    pino.destination({ dest: fd, sync: true }),
+    { write: (line: string) => void destination.write(escapeUnseen(line)) },
   )
 }
 

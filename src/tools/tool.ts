@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { Caller } from '../auth/caller.ts'
 import { requireScope, type Scope } from '../auth/scopes.ts'
 import { AppError, quote, toAppError } from '../errors.ts'
+import type { OnSent } from '../images/outgoing.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 
@@ -38,6 +39,8 @@ export interface ToolContext {
    */
   readonly signal: AbortSignal
   readonly requestId: string
+  /** Says when the answer has left. Absent on stdio, where one client has the whole process. */
+  readonly onSent?: OnSent
   /** Milliseconds after which the result is of no use; absent: the server's default. */
   readonly deadlineMs?: number
   /** How long this call may wait, in milliseconds; absent: the server's wait budget. */

@@ -1,5 +1,5 @@
 /** Carries who asks through the MCP SDK, whose servers know `AuthInfo` only. */
-import type { AuthInfo } from '@modelcontextprotocol/server'
+import type { AuthInfo, RequestId } from '@modelcontextprotocol/server'
 import { ANONYMOUS, type Caller } from '../auth/caller.ts'
 import type { AppError } from '../errors.ts'
 
@@ -10,6 +10,8 @@ export interface Asking {
   readonly requestId?: string
   /** The error of a call whose connection has closed. Absent on stdio, where only the client closes it. */
   readonly reasonOfClosing?: () => AppError
+  /** Says when the answer to a request has left. Absent on stdio, where one client has the whole process. */
+  readonly onSent?: (id: RequestId, done: () => void) => void
 }
 
 /** Who asks, as the SDK hands it to the factory of servers. */

@@ -146,7 +146,8 @@ test('an MCP call that is answered without a stream is left, and not answered wi
     body: JSON.stringify(body),
   })
   const caller = ANONYMOUS
-  const answer = endpoint.fetch(request, { body, caller, requestId: 'r', reasonOfClosing: clientLeft })
+  const asking = { caller, requestId: 'r', reasonOfClosing: clientLeft, onSent: () => {} }
+  const answer = endpoint.fetch(request, { body, ...asking })
   await begun
   left.abort()
   await expect(answer).rejects.toMatchObject({ code: 'client_left' })

@@ -1,6 +1,7 @@
 /** Tells a client that left before it had its answer from every other end of a call. */
 import type { Context } from 'hono'
 import { type AppError, clientLeft } from '../errors.ts'
+import type { OnSent } from '../images/outgoing.ts'
 import type { AppEnv } from './context.ts'
 
 /** Says why connections end: by their clients, unless this server is `stopping`. That signal's reason is an AppError. */
@@ -44,3 +45,9 @@ export function onAnswerEnd(c: Context<AppEnv>, ended: (isComplete: boolean) => 
   else if (outgoing.destroyed) ended(outgoing.writableFinished)
   else outgoing.once('close', () => ended(outgoing.writableFinished))
 }
+
+/** Calls `done` once the answer is sent, or will never be. */
+export const onSent =
+  (c: Context<AppEnv>): OnSent =>
+  (done) =>
+    onAnswerEnd(c, done)

@@ -13,8 +13,9 @@ import {
 } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import { requireScope, type Scope } from '../auth/scopes.ts'
-import { AppError, clientLeft, toAppError } from '../errors.ts'
+import { AppError, clientLeft, rpcError, toAppError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
+import type { AnswerContext } from '../tools/image/image-answer.ts'
 import { imageTemplate, listImageResources, readImageResource } from '../tools/image/resource.ts'
 import { getPrompt, PROMPTS } from '../tools/prompts.ts'
 import { idempotencyKeySchema, META, parseInput, type ToolCaller, type ToolContext } from '../tools/tool.ts'
@@ -39,7 +40,7 @@ export interface McpParts extends TaskParts {
  * the tools have their own validation, error codes and schemas, prepared once instead of per request.
  */
 export function createMcpServerFactory(parts: McpParts): (context: McpRequestContext) => Server {
-  const { toolCaller, images, version } = parts
+  const { toolCaller, images, outgoing, version } = parts
   const tools = [...toolCaller.tools.values()].map(({ listing }) => listing)
   const instructions = [
     'Makes pictures from text with generate_image. A picture that takes long is answered with a job_id: wait for it with get_image_job.',
@@ -88,16 +89,17 @@ export function createMcpServerFactory(parts: McpParts): (context: McpRequestCon
         return errorResult(toAppError(error))
       }
     })
-    serveTasks(server, caller, parts)
+    serveTasks(server, caller, parts, (context) => answerContext(context, asking))
     server.setRequestHandler('resources/templates/list', () => ({ resourceTemplates: [imageTemplate] }))
     server.setRequestHandler('resources/list', async () => {
       asProtocolError(() => requireScope(caller, METHOD_SCOPES['resources/list']))
       return { resources: await listImageResources({ images, caller }) }
     })
-    server.setRequestHandler('resources/read', async ({ params }) => {
+    server.setRequestHandler('resources/read', async ({ params: { uri } }, context) => {
       asProtocolError(() => requireScope(caller, METHOD_SCOPES['resources/read']))
-      const content = await readImageResource({ images, caller, uri: params.uri })
-      if (!content) throw new ResourceNotFoundError(params.uri)
+      const { onSent } = answerContext(context, asking)
+      const content = await readImageResource({ images, outgoing, caller, uri, onSent }).catch(throwRpcError)
+      if (!content) throw new ResourceNotFoundError(uri)
       return { contents: [content] }
     })
     server.setRequestHandler('prompts/list', () => ({ prompts: PROMPTS }))
@@ -184,17 +186,26 @@ function callSignal(signal: AbortSignal, { reasonOfClosing = clientLeft }: Askin
   return ended.signal
 }
 
+/** What the answer to a call needs to know of it. */
+function answerContext({ mcpReq }: ServerContext, asking: Asking): AnswerContext {
+  const { caller, onSent } = asking
+  return {
+    caller,
+    signal: callSignal(mcpReq.signal, asking),
+    onSent: onSent && ((done) => onSent(mcpReq.id, done)),
+  }
+}
+
 function toolContext(context: ServerContext, asking: Asking): ToolContext {
-  const { caller, requestId } = asking
-  const { _meta, signal, id, notify } = context.mcpReq
+  const { requestId } = asking
+  const { _meta, id, notify } = context.mcpReq
   const { [DEADLINE]: deadlineMs, [IDEMPOTENCY_KEY]: idempotencyKey } = parseInput(ownMeta, _meta ?? {}) as {
     [DEADLINE]?: number
     [IDEMPOTENCY_KEY]?: string
   }
   const progressToken = _meta?.progressToken
   return {
-    caller,
-    signal: callSignal(signal, asking),
+    ...answerContext(context, asking),
     requestId: requestId ?? String(id),
     deadlineMs,
     idempotencyKey,
@@ -219,6 +230,12 @@ function errorResult(error: AppError) {
     content: [{ type: 'text' as const, text: `${code}: ${message}${retry}` }],
     _meta: { [`${META}/error`]: error.toPublic() },
   }
+}
+
+/** The code of the server's own errors, as in `rpcError`; `data` has what a client needs. */
+function throwRpcError(thrown: unknown): never {
+  const { error } = rpcError(toAppError(thrown))
+  throw new ProtocolError(error.code, error.message, error.data)
 }
 
 function asProtocolError<T>(make: () => T): T {

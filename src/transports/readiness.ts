@@ -1,5 +1,6 @@
 /** Decides whether this server should get traffic, from its phase and its dependencies. */
 import { z } from 'zod'
+import { textForCallers } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 
 /** How long the result of a check is valid, and its timeout, in milliseconds. */
@@ -39,6 +40,10 @@ export interface Readiness {
   report(): Promise<ReadyReport>
 }
 
+function forEverybody({ message, ...status }: DependencyStatus): DependencyStatus {
+  return message === undefined ? status : { ...status, message: textForCallers(message) }
+}
+
 /**
  * The server is ready while at least one of its toolsets is usable. `toolsets` are those that the operator configured;
  * others are reported, and do not count.
@@ -72,9 +77,11 @@ export function createReadiness({
 
   async function refresh(): Promise<void> {
     const before = known
-    known = Object.fromEntries(await Promise.all(dependencies.map(ask)))
+    const checked = await Promise.all(dependencies.map(ask))
+    // Everybody may read the report; the log may say which host it is.
+    known = Object.fromEntries(checked.map(([name, status]) => [name, forEverybody(status)]))
     checkedAt = performance.now()
-    for (const [name, status] of Object.entries(known))
+    for (const [name, status] of checked)
       if (status.ok !== before[name]?.ok)
         log[status.ok ? 'info' : 'warn']({
           event: 'dependency',

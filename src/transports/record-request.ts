@@ -10,6 +10,7 @@ import type { AppEnv } from './context.ts'
 import { onAnswerEnd, reasonOfClosing } from './leaving.ts'
 import { PROBE_PATHS } from './operations.ts'
 import type { Readiness } from './readiness.ts'
+import { createRefusalLog } from './refusal-log.ts'
 
 export const METHODS = ['GET', 'POST', 'DELETE'] as const
 const KNOWN_METHODS: ReadonlySet<string> = new Set([...METHODS, 'HEAD', 'OPTIONS'])
@@ -24,6 +25,7 @@ export function recordRequest(parts: {
 }): MiddlewareHandler<AppEnv> {
   const { readiness, jobs, stopping, metrics, log } = parts
   const reason = reasonOfClosing(stopping)
+  const refusalLevel = createRefusalLog(log)
   return async (c, next) => {
     const started = performance.now()
     const given = c.req.header('x-request-id')
@@ -41,7 +43,8 @@ export function recordRequest(parts: {
     metrics.httpSeconds.observe({ route }, (performance.now() - started) / 1000)
     const record = (status: number, outcome?: string) => {
       metrics.httpRequests.inc({ route, method, status })
-      log[PROBE_PATHS.has(c.req.path) ? 'debug' : 'info']({
+      const isRefused = status >= 400 && c.get('caller') === undefined && c.get('linkedImage') === undefined
+      log[PROBE_PATHS.has(c.req.path) ? 'debug' : isRefused ? refusalLevel() : 'info']({
         event: 'request',
         request_id: c.var.requestId,
         method: c.req.method,

@@ -2,13 +2,24 @@
  * The Tasks extension of MCP 2026-07-28 (`io.modelcontextprotocol/tasks`, SEP-2663) over jobs. A client that declares
  * the extension gets a task instead of waiting. Its host polls, shows and cancels the task without the model.
  */
-import { ProtocolError, ProtocolErrorCode, type Server } from '@modelcontextprotocol/server'
+import {
+  ProtocolError,
+  ProtocolErrorCode,
+  type Server,
+  type ServerContext,
+} from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import type { Caller } from '../auth/caller.ts'
 import { requireScope } from '../auth/scopes.ts'
 import { toAppError } from '../errors.ts'
 import { hasEnded, type Job, type Jobs } from '../jobs/job.ts'
-import { type AnswerParts, imageAnswer, pictureResult, stateInWords } from '../tools/image/image-answer.ts'
+import {
+  type AnswerContext,
+  type AnswerParts,
+  imageAnswer,
+  pictureResult,
+  stateInWords,
+} from '../tools/image/image-answer.ts'
 import type { ToolResult } from '../tools/tool.ts'
 import { METHOD_SCOPES } from './method-scopes.ts'
 
@@ -40,7 +51,12 @@ export async function asTask(result: ToolResult<Record<string, unknown>>, caller
 const unfinished = imageAnswer.pick({ job_id: true }).extend({ state: z.enum(['queued', 'running']) })
 
 /** Answers `tasks/get`, `tasks/cancel` and `tasks/update` for this caller's jobs. */
-export function serveTasks(server: Server, caller: Caller, parts: TaskParts): void {
+export function serveTasks(
+  server: Server,
+  caller: Caller,
+  parts: TaskParts,
+  contextOf: (context: ServerContext) => AnswerContext,
+): void {
   const params = z.looseObject({ taskId: z.string().min(1).max(100) })
   const job = async (method: keyof typeof METHOD_SCOPES, find: () => Promise<Job>) => {
     try {
@@ -50,8 +66,8 @@ export function serveTasks(server: Server, caller: Caller, parts: TaskParts): vo
       throw new ProtocolError(ProtocolErrorCode.InvalidParams, toAppError(error).message)
     }
   }
-  server.setRequestHandler('tasks/get', { params }, async ({ taskId }) =>
-    detailed(await job('tasks/get', () => parts.jobs.get(taskId, caller)), parts),
+  server.setRequestHandler('tasks/get', { params }, async ({ taskId }, context) =>
+    detailed(await job('tasks/get', () => parts.jobs.get(taskId, caller)), parts, contextOf(context)),
   )
   server.setRequestHandler('tasks/cancel', { params }, async ({ taskId }) => {
     await job('tasks/cancel', () => parts.jobs.cancel(taskId, caller))
@@ -89,7 +105,7 @@ function taskOf(job: Job, { ttlSeconds }: Pick<TaskParts, 'ttlSeconds'>) {
 }
 
 /** A task with its result or its error, once it has one. */
-async function detailed(job: Job, parts: TaskParts) {
+async function detailed(job: Job, parts: TaskParts, context: AnswerContext) {
   const task = taskOf(job, parts)
   if (task.status === 'failed')
     return {
@@ -97,6 +113,6 @@ async function detailed(job: Job, parts: TaskParts) {
       error: { code: ProtocolErrorCode.InternalError, message: job.error?.message ?? '', data: job.error },
     }
   if (task.status !== 'completed') return task
-  const { content, structured } = await pictureResult(job, parts)
+  const { content, structured } = await pictureResult(job, parts, context)
   return { ...task, result: { resultType: 'complete', content, structuredContent: structured } }
 }

@@ -1,10 +1,14 @@
-/** A connection to Valkey (or Redis) that fails at once while the server is away, and comes back by itself. */
+/**
+ * A connection to Valkey (or Redis) that fails at once while the server is away, and comes back by itself. Away is who
+ * does not answer a PING; who has much to do is slow, and that concerns single commands only.
+ */
 import { Redis, type RedisOptions } from 'ioredis'
 import type { Secret } from '../auth/secret.ts'
 import { AppError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
+import { createPatience, PATIENCE_MS, Slow } from './patience.ts'
 
-/** A command that takes longer finds the server away, unless told otherwise; in milliseconds. */
+/** A server that is silent for longer, also to a PING, is away, unless told otherwise; in milliseconds. */
 const COMMAND_TIMEOUT_MS = 2000
 /** Longest pause between two attempts to connect, in milliseconds. */
 const RECONNECT_AT_MOST_MS = 500
@@ -22,9 +26,14 @@ export interface Valkey {
   /**
    * Runs commands on the connection.
    * @param options.probe also while the server is known to be away, to find out whether it is back.
-   * @throws AppError `overloaded` while the server is away or full; the server's error for anything else.
+   * @throws AppError `overloaded` while the server is away or full, and where it takes more than 10 s for this command:
+   * it may carry that out still. The server's error for anything else.
    */
   use<T>(act: (client: Redis) => Promise<T>, options?: { probe?: boolean }): Promise<T>
+  /** As `use`, on another connection, for long reads: those that `use` the first one do not wait behind them. */
+  aside<T>(act: (client: Redis) => Promise<T>): Promise<T>
+  /** Makes a script a command of both connections. */
+  define(name: string, script: { readonly numberOfKeys: number; readonly lua: string }): void
   /** Resolves with the first connection, or some seconds later without one. */
   readonly connected: Promise<void>
   isAway(): boolean
@@ -37,8 +46,8 @@ export interface Valkey {
 
 /**
  * Connects in the background; `what` names the store in messages ("job store"), `effect` says what its absence does to
- * users, and a command that takes longer than `commandTimeoutMs` finds the server away. The URL is read again for every
- * attempt, so a password may be rotated. `onReady` is called after every connect.
+ * users, and a server that is silent for `commandTimeoutMs` is away. The URL is read again for every attempt, so a
+ * password may be rotated. `onReady` is called after every connect.
  */
 export function connectValkey(options: {
   readonly url: Secret
@@ -53,6 +62,8 @@ export function connectValkey(options: {
   let awaySince: number | undefined = performance.now()
   let told = false
   let closing = false
+  /** When (`performance.now()`) the main connection brought a reply. */
+  let repliedAt = performance.now()
 
   const open = (extra: Omit<RedisOptions, 'replyMapping'>) => {
     const client = new Redis(url.read(), {
@@ -89,11 +100,19 @@ export function connectValkey(options: {
     told = false
   }
 
-  const client = open({
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 0,
-    commandTimeout: commandTimeoutMs,
-  })
+  /** The main connection brought a reply, be it one that nobody waits for any more: the server is there. */
+  function heard(): void {
+    repliedAt = performance.now()
+    if (awaySince === undefined) return
+    back()
+    onReady?.()
+  }
+
+  const client = open({ enableOfflineQueue: false, maxRetriesPerRequest: 0 })
+  // Opened when it is needed first. The main connection tells of an outage; this one only must not end the process.
+  const side = open({ lazyConnect: true, maxRetriesPerRequest: 0 })
+  side.on('error', () => {})
+  const patience = createPatience({ ping: () => side.ping(), timeoutMs: commandTimeoutMs })
   client.on('error', away)
   client.on('close', () => away(new Error('connection closed')))
   client.on('ready', () => {
@@ -101,19 +120,15 @@ export function connectValkey(options: {
     onReady?.()
   })
 
-  const connected = new Promise<void>((resolve) => {
-    const timer = setTimeout(resolve, FIRST_CONNECT_MS)
-    client.once('ready', () => {
-      clearTimeout(timer)
-      resolve()
-    })
-  })
+  const connected = firstReady(client)
 
-  const unreachable = (cause?: unknown) =>
-    new AppError('overloaded', `The ${what} cannot be reached at the moment; try again shortly.`, {
+  const unavailable = (is: string, cause?: unknown) =>
+    new AppError('overloaded', `The ${what} ${is} at the moment; try again shortly.`, {
       retryAfterSeconds: RETRY_AFTER_SECONDS,
       ...(cause === undefined ? {} : { cause }),
     })
+  const unreachable = (cause?: unknown) => unavailable('cannot be reached', cause)
+  const slow = (cause: Slow) => unavailable('is slow', cause)
 
   return {
     client,
@@ -122,20 +137,39 @@ export function connectValkey(options: {
     async use(act, { probe = false } = {}) {
       if (awaySince !== undefined && !(probe && client.status === 'ready')) throw unreachable()
       try {
-        const result = await act(client)
-        if (awaySince !== undefined) {
-          back()
-          onReady?.()
-        }
-        return result
+        const reply = act(client)
+        reply.then(heard, (error) => isAnswer(error) && heard())
+        return await patience.answered(reply)
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error)
         if (message.startsWith('OOM'))
           throw new AppError('overloaded', `The ${what} is full; try again later.`, { cause: error })
-        if (isReply(error) && !NOT_NOW.test(message)) throw error
+        if (isAnswer(error)) throw error
+        if (error instanceof Slow) {
+          // The server is there and this connection brings nothing at all: it is broken, and no end of it was told.
+          if (performance.now() - repliedAt > PATIENCE_MS) client.disconnect(true)
+          throw slow(error)
+        }
         away(error)
         throw unreachable(error)
       }
+    },
+
+    async aside(act) {
+      if (awaySince !== undefined) throw unreachable()
+      try {
+        return await patience.answered(act(side))
+      } catch (error) {
+        if (error instanceof Slow) {
+          side.disconnect(true)
+          throw slow(error)
+        }
+        throw isAnswer(error) ? error : unreachable(error)
+      }
+    },
+
+    define(name, script) {
+      for (const connection of [client, side]) connection.defineCommand(name, script)
     },
 
     isAway: () => awaySince !== undefined,
@@ -162,13 +196,25 @@ export function connectValkey(options: {
     async close() {
       closing = true
       client.disconnect()
+      side.disconnect()
     },
   }
 }
 
-/** True for an answer of the server, false for a failure to get one. */
-function isReply(error: unknown): boolean {
-  return error instanceof Error && error.name === 'ReplyError'
+/** Resolves with the first connection, or some seconds later without one. */
+function firstReady(client: Redis): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, FIRST_CONNECT_MS)
+    client.once('ready', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+  })
+}
+
+/** True for an answer of a server that serves, false for a failure to get one. */
+function isAnswer(error: unknown): error is Error {
+  return error instanceof Error && error.name === 'ReplyError' && !NOT_NOW.test(error.message)
 }
 
 /** Host and port without the credentials. */

@@ -156,7 +156,6 @@ export function imageStoreContract(
         await store.put(makeImage(large, { ...made('new', 61), expires_at: at(NOON + 2 * HOUR_MS) }))
         expect(await store.head('older')).toBeDefined()
         expect(await store.head('new')).toBeDefined()
-        expect(await store.sweep(), 'nothing that has expired is left').toBe(0)
       })
 
       it('gets back what a deleted or swept picture took', async () => {
@@ -176,6 +175,69 @@ export function imageStoreContract(
         const huge = makeImage(new Uint8Array(THREE_PICTURES + 1), { id: 'huge' })
         await expect(store.put(huge)).rejects.toMatchObject({ code: 'too_large' })
         expect(await store.head('picture-1')).toBeDefined()
+      })
+    })
+
+    describe('the bound between owners', () => {
+      const put = (id: string, owner: string, minutes: number, png: Uint8Array = large) =>
+        store.put(makeImage(png, { ...made(id, minutes), owner }))
+      const kept = async (...ids: string[]) => {
+        const heads = await Promise.all(ids.map((id) => store.head(id)))
+        return ids.filter((_, index) => heads[index])
+      }
+
+      it('lets the oldest picture of whoever holds most go, though another one is older', async () => {
+        await put('bob-1', 'bob', 0)
+        await put('ann-1', 'ann', 1)
+        await put('ann-2', 'ann', 2)
+        await put('cat-1', 'cat', 3)
+        expect(await kept('bob-1', 'ann-1', 'ann-2', 'cat-1')).toEqual(['bob-1', 'ann-2', 'cat-1'])
+      })
+
+      it('takes from the owner of the new picture what would make it the heaviest', async () => {
+        await put('ann-1', 'ann', 0)
+        await put('bob-1', 'bob', 1)
+        await put('bob-2', 'bob', 2)
+        for (let index = 3; index < 9; index += 1) await put(`bob-${index}`, 'bob', index)
+        expect(await kept('ann-1', 'bob-1', 'bob-7', 'bob-8')).toEqual(['ann-1', 'bob-7', 'bob-8'])
+      })
+
+      it('takes from the owner of the new picture where another one would hold the same', async () => {
+        await put('ann-1', 'ann', 1)
+        await put('ann-2', 'ann', 2)
+        await put('bob-1', 'bob', 3)
+        await put('bob-2', 'bob', 4)
+        expect(await kept('ann-1', 'ann-2', 'bob-1', 'bob-2')).toEqual(['ann-1', 'ann-2', 'bob-2'])
+      })
+
+      it('lets what has expired go before anything of whoever holds most', async () => {
+        const later = { expires_at: at(NOON + 3 * HOUR_MS) }
+        await store.put(makeImage(large, { ...made('ann-1', 1), owner: 'ann', ...later }))
+        await store.put(makeImage(large, { ...made('ann-2', 2), owner: 'ann', ...later }))
+        await put('bob-1', 'bob', 3)
+        now = NOON + HOUR_MS
+        await store.put(makeImage(large, { ...made('ann-3', 61), owner: 'ann', ...later }))
+        expect(await kept('ann-1', 'ann-2', 'ann-3')).toHaveLength(3)
+      })
+
+      it('is kept by many pictures of one that make room for a large one of another', async () => {
+        for (let index = 1; index <= 3; index += 1) await put(`ann-${index}`, 'ann', index)
+        await put('bob-1', 'bob', 4, Buffer.alloc(150 * KIB, 'b'))
+        expect(await kept('ann-1', 'ann-2', 'ann-3', 'bob-1')).toEqual(['ann-3', 'bob-1'])
+      })
+
+      it('refuses what would only fit in the place of those within their share, and removes nothing', async () => {
+        await put('ann-1', 'ann', 1)
+        await put('ann-2', 'ann', 2)
+        await put('bob-1', 'bob', 3)
+        // A share is 117 KiB: ann could give one picture, which is not enough.
+        await expect(put('cat-1', 'cat', 4, Buffer.alloc(200 * KIB, 'c'))).rejects.toMatchObject({
+          code: 'too_large',
+          message: expect.stringMatching(/full.* more than your share/),
+        })
+        expect(await kept('ann-1', 'ann-2', 'bob-1', 'cat-1')).toEqual(['ann-1', 'ann-2', 'bob-1'])
+        await put('cat-2', 'cat', 5, Buffer.alloc(118 * KIB, 'c'))
+        expect(await kept('ann-1', 'ann-2', 'bob-1', 'cat-2')).toEqual(['ann-2', 'bob-1', 'cat-2'])
       })
     })
 

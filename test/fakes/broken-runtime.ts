@@ -6,8 +6,11 @@
  */
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { encodePng } from '../../src/png.ts'
 
-const PNG = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=='
+/** Of the size that every test asks for. */
+const black = { width: 64, height: 64, channels: 3, pixels: new Uint8Array(64 * 64 * 3) } as const
+const PNG = Buffer.from(await encodePng(black)).toString('base64')
 const json = (
   response: ServerResponse,
   status: number,

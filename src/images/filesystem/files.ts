@@ -7,7 +7,7 @@
  * these names.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, opendir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isImageId, parseRecord } from '../check.ts'
 import type { ImageRecord } from '../image.ts'
@@ -20,9 +20,15 @@ const RECORD = 'record.json'
 const PARTIAL_MAX_AGE_MS = 10 * 60_000
 /** Most file systems allocate space in blocks of this size; each folder takes one as well. */
 const BLOCK_BYTES = 4096
+/** Names that are read in one go. */
+const NAMES_AT_ONCE = 256
+/** Pieces of a picture that is sent. */
+const PIECE_BYTES = 64 * 1024
 
 /** POSIX allows rename to fail with either code when the new name belongs to a folder that is not empty. */
 const TAKEN = ['ENOTEMPTY', 'EEXIST']
+
+export type Files = ReturnType<typeof createFiles>
 
 /** What may be done with the folders of pictures in `directory`, an absolute path. Folders get mode 0700, files 0600. */
 export function createFiles(directory: string) {
@@ -56,12 +62,14 @@ export function createFiles(directory: string) {
       return bavail * bsize
     },
 
-    /** The ids that have a folder, whole or not. */
-    async ids(): Promise<Set<string>> {
-      const folders = (await readdir(directory, { withFileTypes: true })).filter((entry) =>
-        entry.isDirectory(),
-      )
-      return new Set(folders.flatMap(({ name }) => PICTURE_FOLDER.exec(name)?.[1] ?? []))
+    /** What is in the directory, read in portions: the id of a picture, whole or not, or a folder that is no picture yet. */
+    async *entries(): AsyncGenerator<{ id: string } | { partial: string }> {
+      for await (const entry of await opendir(directory, { bufferSize: NAMES_AT_ONCE })) {
+        const { name } = entry
+        const id = PICTURE_FOLDER.exec(name)?.[1]
+        if (id !== undefined && entry.isDirectory()) yield { id }
+        else if (PARTIAL_FOLDER.test(name)) yield { partial: join(directory, name) }
+      }
     },
 
     /** The record of a whole picture, expired or not. */
@@ -79,6 +87,9 @@ export function createFiles(directory: string) {
     },
 
     readPicture: (id: string) => ifThere(() => readFile(join(folderOf(id), PICTURE))),
+
+    /** A picture piece by piece. The file stays open until the end of the stream, even when the picture is removed. */
+    streamPicture: (id: string) => ifThere(async () => streamOf(await open(join(folderOf(id), PICTURE)))),
 
     /** Writes a picture into a new folder. */
     async write(partial: string, { png, json }: { png: Uint8Array; json: string }): Promise<void> {
@@ -102,15 +113,11 @@ export function createFiles(directory: string) {
       await rm(partial, { recursive: true, force: true })
     },
 
-    /** Removes what writes left that never ended. `now` in milliseconds since 1970. */
-    async removeOldPartials(now: number): Promise<void> {
-      for (const name of await readdir(directory)) {
-        if (!PARTIAL_FOLDER.test(name)) continue
-        const path = join(directory, name)
-        const written = await ifThere(() => stat(path))
-        if (written && now - written.mtimeMs > PARTIAL_MAX_AGE_MS)
-          await rm(path, { recursive: true, force: true })
-      }
+    /** Removes what a write left that never ended. `now` in milliseconds since 1970. */
+    async removeIfOld(partial: string, now: number): Promise<void> {
+      const written = await ifThere(() => stat(partial))
+      if (written && now - written.mtimeMs > PARTIAL_MAX_AGE_MS)
+        await rm(partial, { recursive: true, force: true })
     },
 
     /** Makes the names in the directory survive a power failure. */
@@ -147,6 +154,28 @@ async function ifThere<T>(read: () => Promise<T>): Promise<T | undefined> {
     if (codeOf(error) === 'ENOENT') return undefined
     throw error
   }
+}
+
+/** Reads the file when it is asked for the next piece, and closes it. */
+function streamOf(file: FileHandle): ReadableStream<Uint8Array> {
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        try {
+          const { bytesRead, buffer } = await file.read(Buffer.allocUnsafeSlow(PIECE_BYTES), 0, PIECE_BYTES)
+          if (bytesRead > 0) return controller.enqueue(buffer.subarray(0, bytesRead))
+          await file.close()
+          controller.close()
+        } catch (error) {
+          await file.close()
+          throw error
+        }
+      },
+      cancel: () => file.close(),
+    },
+    // No piece is read ahead.
+    { highWaterMark: 0 },
+  )
 }
 
 async function writeSynced(path: string, data: Uint8Array | string): Promise<void> {

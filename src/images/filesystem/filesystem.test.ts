@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { imageStoreContract } from '../../../test/backends/images.ts'
+import { eventually } from '../../../test/support/eventually.ts'
 import { HOUR_MS, makeImage, makePng, NOON } from '../../../test/support/pictures.ts'
 import { createFilesystemImages } from './filesystem.ts'
 
@@ -43,11 +44,18 @@ vi.mock('node:fs/promises', async (importOriginal) => {
       return act(...args)
     }
   }
+  const namesIn = async (...args: Parameters<typeof real.opendir>) => {
+    const entries: unknown[] = []
+    for await (const entry of await real.opendir(...args)) entries.push(entry)
+    // The names are read: what changes from here on is not among them.
+    await watched('opendir', async () => {})()
+    return entries
+  }
   return {
     ...real,
+    opendir: namesIn,
     open: watched('open', open),
     mkdir: watched('mkdir', real.mkdir),
-    readdir: watched('readdir', real.readdir as (...args: unknown[]) => Promise<unknown>),
     rename: watched('rename', real.rename),
   }
 })
@@ -104,16 +112,18 @@ describe('the filesystem store', () => {
       await first.put(makeImage(png, { id: 'a', created_at: at(1) }))
       await first.put(makeImage(png, { id: 'c', created_at: at(3) }))
       const second = await openStore(3 * 12_288)
+      // Reads the folder.
+      await second.sweep()
       await second.put(makeImage(png, { id: 'd', created_at: at(4) }))
       expect(await idsIn(second)).toEqual(['d', 'c', 'b'])
       expect(await readdir(directory)).toHaveLength(3)
     })
 
-    it('frees at once what expired meanwhile', async () => {
+    it('frees what expired meanwhile', async () => {
       await (await openStore()).put(makeImage(png))
       now = NOON + HOUR_MS
       await openStore()
-      expect(await readdir(directory)).toEqual([])
+      await eventually(async () => expect(await readdir(directory)).toEqual([]))
     })
   })
 
@@ -133,7 +143,7 @@ describe('the filesystem store', () => {
       )
     })
 
-    it.each(['readdir', 'mkdir', 'open', 'rename'])(
+    it.each(['mkdir', 'open', 'rename'])(
       'lets it win when it is done before the %s of this one',
       async (call) => {
         const [one, other] = [await openStore(), await openStore()]
@@ -154,25 +164,52 @@ describe('the filesystem store', () => {
       expect(await other.get('picture-1')).toBeDefined()
     })
 
-    it('sees what the other put and deleted', async () => {
+    it('serves what the other put at once, and lists it after its next sweep', async () => {
       const [one, other] = [await openStore(), await openStore()]
+      expect(await idsIn(other)).toEqual([])
       await one.put(makeImage(png))
+      expect(await other.get('picture-1')).toBeDefined()
+      await other.sweep()
       expect(await idsIn(other)).toEqual(['picture-1'])
-      await other.delete('picture-1')
-      expect(await one.get('picture-1')).toBeUndefined()
-      expect(await idsIn(one)).toEqual([])
     })
 
-    it('keeps the bound over the pictures of both', async () => {
+    it('lists at once no more what the other deleted', async () => {
+      const [one, other] = [await openStore(), await openStore()]
+      for (const id of ['a', 'b', 'c']) await one.put(makeImage(png, { id }))
+      await other.delete('b')
+      expect(await one.get('b')).toBeUndefined()
+      // The page is full all the same.
+      expect((await one.list(owner, { limit: 2 })).records.map(({ id }) => id)).toEqual(['c', 'a'])
+    })
+
+    it('exceeds the bound by no more than the other stored since its last sweep, which removes that', async () => {
       const [one, other] = [await openStore(2 * 12_288), await openStore(2 * 12_288)]
       const at = (minutes: number) => new Date(NOON + minutes * 60_000).toISOString()
       await one.put(makeImage(png, { id: 'a', created_at: at(1) }))
       await other.put(makeImage(png, { id: 'b', created_at: at(2) }))
       await one.put(makeImage(png, { id: 'c', created_at: at(3) }))
+      expect(await readdir(directory)).toHaveLength(3)
+      await one.sweep()
       expect(await idsIn(one)).toEqual(['c', 'b'])
       await other.delete('c')
+      await one.sweep()
       await one.put(makeImage(png, { id: 'd', created_at: at(4) }))
       expect(await idsIn(one)).toEqual(['d', 'b'])
+    })
+
+    it('knows after a sweep what changed while it read the folder', async () => {
+      const [one, other] = [await openStore(), await openStore()]
+      for (const id of ['a', 'b', 'c']) await one.put(makeImage(png, { id }))
+      await other.sweep()
+      disk.before = {
+        call: 'opendir',
+        async run() {
+          await other.delete('b')
+          await other.put(makeImage(png, { id: 'd' }))
+        },
+      }
+      await other.sweep()
+      expect(await idsIn(other)).toEqual(['d', 'c', 'a'])
     })
   })
 
@@ -222,10 +259,10 @@ describe('the filesystem store', () => {
       expect((await store.get('picture-1'))?.png).toEqual(png)
     })
 
-    it.each(damages)('sweeps %s at the next start', async (_, damage) => {
+    it.each(damages)('sweeps %s after the next start', async (_, damage) => {
       await (await openStore()).put(makeImage(png))
       await damage(join(directory, 'picture-1.image'))
-      await openStore()
+      await (await openStore()).sweep()
       expect(await readdir(directory)).toEqual([])
     })
   })

@@ -2,20 +2,22 @@
 import { resolve } from 'node:path'
 import { AppError } from '../../errors.ts'
 import { retry } from '../../retry.ts'
-import { createCatalogue, hasExpired } from '../catalogue.ts'
-import { checkFits, checkImage, isImageId } from '../check.ts'
-import type { ImageRecord, ImageStore, StoredImage } from '../image.ts'
-import { codeOf, createFiles, isFull, isTaken, sizeOnDisk } from './files.ts'
-
-/** Records read at once when a filled folder is opened. */
-const READ_AT_ONCE = 32
-/** Only other processes that replace the same expired picture at the same moment make more than two necessary. */
-const MAX_ATTEMPTS = 5
+import { checkFits, checkImage, checkShare, isImageId } from '../check.ts'
+import type { ImageStore } from '../image.ts'
+import { createReserve } from '../reserve.ts'
+import { codeOf, isFull, sizeOnDisk } from './files.ts'
+import { createFolder, type Folder } from './folder.ts'
 
 /**
  * A store in `directory`, created when missing; folders get mode 0700, files 0600. `maxBytes` bounds the space on
- * disk, rounded up to blocks; to make room the oldest pictures go first, also where the disk is full before that. What
- * still cannot be stored is kept in memory and tried again for `retryForMs`. `now` gives milliseconds since 1970.
+ * disk, rounded up to blocks; `makeRoom` of the catalogue says what goes first to make room, also where the disk is full
+ * before that. What still cannot be stored is kept in memory and tried again for `retryForMs`. `now` gives milliseconds
+ * since 1970.
+ *
+ * A filled folder is read in the background: `get`, `head` and `put` work at once, the first `list` waits for it. With
+ * other processes on the same folder, `get` and `head` see their pictures at once; `list` and the bound know what they did
+ * until the last `sweep`. So the folder may exceed `maxBytes` by what the others stored since then, or by what is stored
+ * before it has been read; the sweep makes up for that.
  * @throws Error when the folder cannot be created or written to; the message says what to do.
  */
 export async function createFilesystemImages(options: {
@@ -26,25 +28,26 @@ export async function createFilesystemImages(options: {
 }): Promise<ImageStore> {
   const { maxBytes, now = Date.now, retryForMs = 15_000 } = options
   const directory = resolve(options.directory)
-  const folder = createFolder({ directory, now })
-  const { files, catalogue, head, refresh, discard, write, sweep } = folder
   const closing = new AbortController()
-  let lastChange: Promise<unknown> = Promise.resolve()
-  /** What the last picture that did not fit takes, in bytes; 0 after one that did. */
-  let missing = 0
+  const folder = createFolder({ directory, now, closing: closing.signal })
+  const { files, catalogue, alone, head, forget, discard, write } = folder
+  const reserve = createReserve()
+  let isRead = false
 
-  /** One change at a time, so that the bound holds and an expired picture is replaced once. */
-  function alone<T>(change: () => Promise<T>): Promise<T> {
-    const result = lastChange.then(change)
-    lastChange = result.catch(() => {})
-    return result
+  async function sweep(): Promise<number> {
+    const removed = await folder.sweep(maxBytes)
+    isRead = true
+    return removed
   }
 
   try {
     await files.createDirectory()
-    // Before anything is written: a disk that is full of expired pictures is no reason not to start.
-    await sweep()
-    await files.tryToWrite()
+    await files.tryToWrite().catch(async (error) => {
+      if (!isFull(error)) throw error
+      // A disk that is full of expired pictures is no reason not to start.
+      await sweep()
+      await files.tryToWrite()
+    })
     await files.sync()
   } catch (error) {
     const advice = isOfDeno(error)
@@ -57,6 +60,8 @@ export async function createFilesystemImages(options: {
       cause: error,
     })
   }
+  // Should it fail, the next sweep reads the folder and says why it cannot.
+  const reading = isRead ? undefined : sweep().catch(() => {})
 
   return {
     async put(image) {
@@ -65,29 +70,31 @@ export async function createFilesystemImages(options: {
       const json = JSON.stringify(record)
       const bytes = sizeOnDisk(record, json)
       checkFits({ bytes, maxBytes })
+      reserve.note(bytes)
       const attempt = () =>
         alone(async () => {
           const stored = await head(record.id)
           if (stored) return stored
-          await refresh()
-          for (const id of catalogue.inTheWayOf({ bytes, maxBytes, now: now() })) await discard(id)
-          return await inRoom({ bytes, files, catalogue, discard, now }, () => write(image, json))
+          // An expired picture with this id counts no more.
+          if (catalogue.has(record.id)) await discard(record.id)
+          const { owner } = record
+          const { ids, fits } = catalogue.makeRoom({ owner, bytes, maxBytes, now: now() })
+          for (const id of ids) await discard(id)
+          checkShare({ bytes, fits })
+          return await inRoom({ owner, bytes, folder, now }, () => write(image, json))
         })
       try {
-        const stored = await retry(attempt, {
+        return await retry(attempt, {
           until: performance.now() + retryForMs,
           signal: closing.signal,
           isTransient: (error) => !(error instanceof AppError),
         })
-        missing = 0
-        return stored
       } catch (error) {
-        if (isFull(error)) missing = bytes
         throw notStored(error)
       }
     },
 
-    check: () => checkRoom({ directory, files, catalogue, missing }),
+    check: () => checkRoom({ directory, folder, bytes: reserve.bytes() }),
 
     async get(id) {
       const record = await head(id)
@@ -97,6 +104,8 @@ export async function createFilesystemImages(options: {
     },
 
     head,
+
+    stream: ({ id }) => files.streamPicture(id),
 
     delete: (id) =>
       alone(async () => {
@@ -108,144 +117,64 @@ export async function createFilesystemImages(options: {
       }),
 
     async list(owner, { limit, after }) {
-      const { ids, ...more } = await alone(async () => {
-        await refresh()
-        return catalogue.page({ owner, limit, after, now: now() })
-      })
-      const records = await Promise.all(ids.map(head))
-      return { records: records.filter((record) => record !== undefined), ...more }
+      if (!isRead) {
+        await folder.scan()
+        isRead = true
+      }
+      for (;;) {
+        const { ids, ...more } = catalogue.page({ owner, limit, after, now: now() })
+        const found = await Promise.all(ids.map(head))
+        const records = found.filter((record) => record !== undefined)
+        if (records.length === ids.length) return { records, ...more }
+        // Another process has removed them, or they are damaged.
+        for (const [place, id] of ids.entries()) if (!found[place]) forget(id)
+      }
     },
 
-    sweep: () => alone(sweep),
+    sweep,
+
+    usage: () => ({ bytes: catalogue.bytes(), maxBytes, removedEarly: catalogue.removedEarly() }),
 
     async close() {
       closing.abort()
-      await lastChange
+      await reading
+      await folder.settled()
     },
   }
 }
 
-/** The folder with a catalogue of what is in it, which every change keeps true. `directory` is an absolute path. */
-function createFolder({ directory, now }: { directory: string; now: () => number }) {
-  const files = createFiles(directory)
-  const catalogue = createCatalogue()
-
-  async function head(id: string): Promise<ImageRecord | undefined> {
-    const record = await files.readRecord(id)
-    return record && !hasExpired(record, now()) ? record : undefined
-  }
-
-  /** Takes over what other processes did to the folder; returns the ids whose folders hold no whole picture. */
-  async function refresh(): Promise<string[]> {
-    const found = await files.ids()
-    for (const id of catalogue.ids()) if (!found.has(id)) catalogue.remove(id)
-    // Another process may have replaced what has expired, so it is read again.
-    for (const id of catalogue.expired(now())) catalogue.remove(id)
-    const unknown = [...found].filter((id) => !catalogue.has(id))
-    const damaged: string[] = []
-    for (let start = 0; start < unknown.length; start += READ_AT_ONCE) {
-      const ids = unknown.slice(start, start + READ_AT_ONCE)
-      const records = await Promise.all(ids.map(files.readRecord))
-      records.forEach((record, index) => {
-        const id = ids[index]!
-        // The folder's name is the id, even if the record says another one: the picture is found and removed by it.
-        if (record) catalogue.add({ ...record, id }, sizeOnDisk(record, JSON.stringify(record)))
-        else damaged.push(id)
-      })
-    }
-    return damaged
-  }
-
-  /** Removes a picture in one step, also a damaged one. */
-  async function discard(id: string): Promise<void> {
-    const partial = await files.unpublish(id)
-    catalogue.remove(id)
-    await files.remove(partial)
-  }
-
-  /** Gives a finished folder its name; returns the picture that has it already, if that one counts. */
-  async function publish(partial: string, id: string): Promise<ImageRecord | undefined> {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        await files.publish(partial, id)
-        return undefined
-      } catch (error) {
-        if (!isTaken(error) || attempt === MAX_ATTEMPTS) throw error
-      }
-      const first = await head(id)
-      if (first) return first
-      // Expired or damaged: it must not keep its name from a good picture.
-      await discard(id)
-    }
-  }
-
-  return {
-    files,
-    catalogue,
-    head,
-    refresh,
-    discard,
-
-    async write({ record, png }: StoredImage, json: string): Promise<ImageRecord> {
-      const partial = files.newPartial()
-      try {
-        await files.write(partial, { png, json })
-        const first = await publish(partial, record.id)
-        if (first) return first
-      } finally {
-        // There is nothing left after a success. Should this fail as well, the sweep removes it later.
-        await files.remove(partial).catch(() => {})
-      }
-      catalogue.add(record, sizeOnDisk(record, json))
-      await files.sync()
-      return record
-    },
-
-    /** Removes what has expired and what is damaged; returns how many pictures had expired. */
-    async sweep(): Promise<number> {
-      const damaged = await refresh()
-      const expired = catalogue.expired(now())
-      for (const id of [...expired, ...damaged]) await discard(id)
-      await files.removeOldPartials(now())
-      return expired.length
-    },
-  }
-}
-
-type Folder = ReturnType<typeof createFolder>
-
-/** Writes; while the disk is full, as much as the picture takes is removed first, oldest first. */
+/** Writes; while the disk is full, pictures are removed as if the bound were what they take. */
 async function inRoom<T>(
-  folder: Pick<Folder, 'files' | 'catalogue' | 'discard'> & { bytes: number; now: () => number },
+  { owner, bytes, folder, now }: { owner: string; bytes: number; folder: Folder; now: () => number },
   write: () => Promise<T>,
 ): Promise<T> {
-  const { files, catalogue, discard, bytes, now } = folder
+  const { files, catalogue, discard } = folder
   for (;;) {
     try {
       return await write()
     } catch (error) {
-      const oldest = catalogue.inTheWayOf({ bytes, maxBytes: catalogue.bytes(), now: now() })
+      if (!isFull(error)) throw error
       // Other data may fill the disk: pictures that would not make enough room stay.
-      const enough = (await files.freeBytes()) + catalogue.bytes() >= bytes
-      if (!isFull(error) || oldest.length === 0 || !enough) throw error
-      for (const id of oldest) await discard(id)
+      if ((await files.freeBytes()) + catalogue.bytes() < bytes) throw error
+      const { ids } = catalogue.makeRoom({ owner, bytes, maxBytes: catalogue.bytes(), now: now() })
+      if (ids.length === 0) throw error
+      for (const id of ids) await discard(id)
     }
   }
 }
 
-/** @param missing what the last picture that did not fit takes, in bytes. @throws Error while none can be written. */
-async function checkRoom(
-  folder: Pick<Folder, 'files' | 'catalogue'> & { directory: string; missing: number },
-): Promise<void> {
-  const { directory, files, catalogue, missing } = folder
+/** @param bytes room that a picture needs. @throws Error while none can be written. */
+async function checkRoom(options: { directory: string; folder: Folder; bytes: number }): Promise<void> {
+  const { directory, folder, bytes } = options
+  const { files, catalogue } = folder
   try {
     await files.tryToWrite()
     const free = await files.freeBytes()
-    if (free + catalogue.bytes() < missing)
+    if (free + catalogue.bytes() < bytes)
       throw Object.assign(new Error(`${free} bytes free`), { code: 'ENOSPC' })
   } catch (error) {
     // A full disk takes pictures while older ones can make room.
-    if (isFull(error) && catalogue.bytes() >= Math.max(missing, 1)) return
+    if (isFull(error) && catalogue.bytes() >= Math.max(bytes, 1)) return
     throw new Error(`${directory} cannot be written to: ${codeOf(error)}`, { cause: error })
   }
 }

@@ -90,9 +90,9 @@ export function createS3Client(options: {
   /** Keys that the signer derives, one per day. */
   const cache = new Map<string, ArrayBuffer>()
 
-  async function attempt(request: S3Request): Promise<S3Answer> {
-    const { method, key, query = {}, body, accept = [] } = request
-    const name = `${method} ${key ?? 'bucket'}`
+  /** @throws S3Failure where there is no answer. */
+  async function ask(request: S3Request, signal: AbortSignal): Promise<Response> {
+    const { method, key, query = {}, body } = request
     const url = new URL(key === undefined ? bucketUrl : `${bucketUrl}/${key}`)
     for (const [parameter, value] of Object.entries(query)) url.searchParams.set(parameter, value)
     const signed = await new AwsV4Signer({
@@ -106,40 +106,71 @@ export function createS3Client(options: {
       region,
       cache,
     }).sign()
-
-    let answer: S3Answer
-    try {
-      const response = await fetch(signed.url, {
-        method,
-        headers: signed.headers,
-        body,
-        // A redirect would carry the signature to another host.
-        redirect: 'manual',
-        signal: AbortSignal.any([closing.signal, AbortSignal.timeout(timeoutMs)]),
-      })
-      const { status, headers } = response
-      answer = { status, headers, body: Buffer.from(await response.arrayBuffer()) }
-    } catch (error) {
-      throw new S3Failure({ request: name, code: networkCode(error) })
-    }
-    const { status } = answer
-    if (status >= 200 && status < 300) return answer
-    const code = elements(answer.body.toString('utf8'), 'Code')[0] ?? ''
-    if (accept.includes(status) && code !== 'NoSuchBucket') return answer
-    throw new S3Failure({ request: name, status, code: /^\w{1,64}$/.test(code) ? code : 'without a code' })
+    return await fetch(signed.url, {
+      method,
+      headers: signed.headers,
+      body,
+      // A redirect would carry the signature to another host.
+      redirect: 'manual',
+      signal: AbortSignal.any([closing.signal, signal]),
+    }).catch(failed(request))
   }
+
+  /** @throws S3Failure where the answer does not arrive whole, or refuses. */
+  async function readWhole(request: S3Request, response: Response): Promise<S3Answer> {
+    const { status, headers } = response
+    const body = Buffer.from(await response.arrayBuffer().catch(failed(request)))
+    const answer = { status, headers, body }
+    if (status >= 200 && status < 300) return answer
+    const code = elements(body.toString('utf8'), 'Code')[0] ?? ''
+    if (request.accept?.includes(status) && code !== 'NoSuchBucket') return answer
+    throw new S3Failure({
+      request: nameOf(request),
+      status,
+      code: /^\w{1,64}$/.test(code) ? code : 'without a code',
+    })
+  }
+
+  async function attempt(request: S3Request): Promise<S3Answer> {
+    const signal = AbortSignal.timeout(timeoutMs)
+    return await readWhole(request, await ask(request, signal))
+  }
+
+  /** Only what comes before the body is bounded in time: its reader may be slow. */
+  async function attemptOpen(request: S3Request): Promise<ReadableStream<Uint8Array> | undefined> {
+    const late = new AbortController()
+    const timer = setTimeout(() => late.abort(new DOMException('late', 'TimeoutError')), timeoutMs)
+    try {
+      const response = await ask(request, late.signal)
+      if (response.ok && response.body) return response.body
+      await readWhole(request, response)
+      return undefined
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  const retried = <T>(request: S3Request, act: (request: S3Request) => Promise<T>): Promise<T> =>
+    retry(() => act(request), {
+      until: request.until ?? performance.now() + RETRY_MS,
+      signal: closing.signal,
+      isTransient: isOutage,
+    })
 
   /**
    * Sends a request, and retries after network failures, timeouts, 500, 502, 503, 504 and SlowDown.
    * @throws S3Failure
    */
-  function send(request: S3Request): Promise<S3Answer> {
-    const until = request.until ?? performance.now() + RETRY_MS
-    return retry(() => attempt(request), { until, signal: closing.signal, isTransient: isOutage })
-  }
+  const send = (request: S3Request) => retried(request, attempt)
 
   return {
     send,
+
+    /**
+     * As `send`, but with the body as it arrives; undefined for a status of `accept`. Read it to its end or cancel it.
+     * @throws S3Failure
+     */
+    open: (request: S3Request) => retried(request, attemptOpen),
 
     /**
      * Keys that start with `prefix` and come after `after`, in ascending order, at most `limit` (1-1000).
@@ -163,6 +194,15 @@ export function createS3Client(options: {
     close(): void {
       closing.abort()
     },
+  }
+}
+
+const nameOf = ({ method, key }: S3Request) => `${method} ${key ?? 'bucket'}`
+
+/** Turns what fetch threw into a failure. */
+function failed(request: S3Request): (error: unknown) => never {
+  return (error) => {
+    throw new S3Failure({ request: nameOf(request), code: networkCode(error) })
   }
 }
 

@@ -59,6 +59,16 @@ export function createObjects({ client, keys }: { client: S3Client; keys: Keys }
     return status === 404 ? undefined : splitObject(body)
   }
 
+  /** The bytes of a picture without its record, as they arrive; undefined when it is gone. */
+  function stream({ id, bytes }: ImageRecord): Promise<ReadableStream<Uint8Array> | undefined> {
+    return client.open({
+      method: 'GET',
+      key: keys.picture(id),
+      headers: { range: `bytes=0-${bytes - 1}` },
+      accept: [404],
+    })
+  }
+
   /** Creates the object in the place of `found`, which does not count any more; false when another was first. */
   async function create(options: {
     id: string
@@ -101,6 +111,7 @@ export function createObjects({ client, keys }: { client: S3Client; keys: Keys }
   return {
     find,
     read,
+    stream,
     create,
     removePicture,
     removeNames,

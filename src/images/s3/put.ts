@@ -1,6 +1,6 @@
 /** Stores a picture in a bucket: room first, then its names, then the picture, which the first writer creates. */
 import { createCatalogue, hasExpired } from '../catalogue.ts'
-import { checkFits } from '../check.ts'
+import { checkFits, checkShare } from '../check.ts'
 import type { ImageRecord, StoredImage } from '../image.ts'
 import type { Entry, Keys } from './keys.ts'
 import { inParallel, joinObject, type Objects, objectBytes } from './objects.ts'
@@ -41,7 +41,7 @@ export async function putPicture(
     }
     if (attempt === 1) {
       if (maxBytes !== Number.POSITIVE_INFINITY)
-        await makeRoom({ objects, bytes: body.byteLength, maxBytes, now })
+        await makeRoom({ objects, owner: entry.ownerHash, bytes: body.byteLength, maxBytes, now })
       await objects.writeNames(entry, until)
     }
     if (await objects.create({ id: record.id, body, found, until })) return record
@@ -52,11 +52,12 @@ export async function putPicture(
 /** Removes what has to go before `bytes` more fit into `maxBytes`. */
 async function makeRoom(options: {
   objects: Objects
+  owner: string
   bytes: number
   maxBytes: number
   now: () => number
 }): Promise<void> {
-  const { objects, bytes, maxBytes, now } = options
+  const { objects, owner, bytes, maxBytes, now } = options
   const catalogue = createCatalogue()
   const byKey = new Map<string, Entry>()
   for await (const page of objects.entries())
@@ -67,8 +68,9 @@ async function makeRoom(options: {
       // By key and not by id, which two names may share when one of them has lost its picture.
       catalogue.add({ id: key, owner: ownerHash, ...times }, entry.bytes)
     }
-  const keys = catalogue.inTheWayOf({ bytes, maxBytes, now: now() })
-  await inParallel(keys, (key) => objects.remove(byKey.get(key)!))
+  const { ids, fits } = catalogue.makeRoom({ owner, bytes, maxBytes, now: now() })
+  await inParallel(ids, (key) => objects.remove(byKey.get(key)!))
+  checkShare({ bytes, fits })
 }
 
 const toIso = (ms: number) => new Date(ms).toISOString()

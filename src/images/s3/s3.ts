@@ -80,6 +80,8 @@ export async function createS3Images(options: {
         return image && !hasExpired(image.record, now()) ? image : undefined
       }),
 
+    stream: (record) => explain('The picture could not be read', () => objects.stream(record)),
+
     head: (id) =>
       explain('The picture could not be looked up', async () => {
         const found = isImageId(id) ? await objects.find(id) : undefined

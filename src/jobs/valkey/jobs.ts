@@ -1,21 +1,19 @@
 /** Jobs in Valkey: any number of servers behave as one, and accepted work survives the death of any of them. */
-import { randomInt, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import type { Redis } from 'ioredis'
-import { type Identity, isAnonymous } from '../../auth/caller.ts'
+import type { Identity } from '../../auth/caller.ts'
 import type { Secret } from '../../auth/secret.ts'
 import { quote } from '../../errors.ts'
-import { sha256 } from '../../hash.ts'
-import { type ImageRequest, SEED_RANGE } from '../../runtimes/request.ts'
 import { connectValkey } from '../../valkey/connection.ts'
-import { isTest, refusal } from '../admission.ts'
-import { keyConflict, noSuchJob, shuttingDown } from '../endings.ts'
-import type { Job, Jobs, JobsOptions, Refusal, SubmitOptions } from '../job.ts'
-import { canonical, chooseTarget, withDefaults } from '../request-of-job.ts'
-import { type Book, createBook, type Submission } from './book/book.ts'
+import { noSuchJob } from '../endings.ts'
+import type { Job, Jobs, JobsOptions } from '../job.ts'
+import { type Book, createBook } from './book/book.ts'
 import { drainLanes } from './drain.ts'
 import { createFollowedJobs, type FollowedJobs } from './followed.ts'
-import { createLanes, type Lane, type Lanes } from './lanes.ts'
+import { createLanes, type Lanes } from './lanes.ts'
 import { joinPresence } from './presence.ts'
+import { createSteps } from './steps.ts'
+import { createSubmit } from './submit.ts'
 import { createTargetWorker } from './target-worker.ts'
 import { startUpkeep } from './upkeep.ts'
 import { createWaiters } from './waiters.ts'
@@ -41,7 +39,7 @@ export interface ValkeyJobsOptions extends JobsOptions {
  * replicas is fine, Valkey Cluster is not).
  */
 export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs> {
-  const { targets, images, log, metrics, lockMs, prefix = 'diffusers-mcp' } = options
+  const { targets, log, metrics, lockMs, prefix = 'diffusers-mcp' } = options
   const server = randomUUID()
   const leaseMs = lockMs * LOCKS_PER_LEASE
   let draining = false
@@ -59,14 +57,15 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     prefix,
     onEffects: (effects) => lanes.follow(effects),
   })
+  const steps = createSteps({ book })
   const lanes = createLanes({
     targets,
     server,
     log,
     metrics,
-    startWorker: (lane) => createTargetWorker({ ...options, ...lane, valkey, book, server, prefix }),
+    startWorker: (lane) => createTargetWorker({ ...options, ...lane, valkey, book, steps, server, prefix }),
   })
-  const followed = createFollowedJobs({ read: book.get })
+  const followed = createFollowedJobs({ read: (ids) => book.snapshots({ ids }) })
   const waiters = createWaiters({
     book,
     followed,
@@ -81,8 +80,8 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
   hearOthers({ subscriber, book, lanes, followed })
   const presence = joinPresence({ valkey, subscriber, channel: `${book.channel}:serving` })
 
-  async function read(id: string, caller: Identity): Promise<Job> {
-    const job = await book.get(id)
+  async function read(id: string, caller: Identity, { watch = false } = {}): Promise<Job> {
+    const job = await book.get(id, { watch })
     if (job && job.owner === caller.id) return job
     throw noSuchJob(quote(id))
   }
@@ -92,56 +91,22 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
   return {
     queue: lanes.queue,
 
-    async submit(asked, caller, submitOptions = {}) {
-      const target = chooseTarget(targets, asked.model)
-      const refuse = (reason: Refusal, error: Error): never => {
-        metrics.jobsRefused.inc({ target: target.name, reason })
-        throw error
-      }
-      for (;;) {
-        const trouble = images.trouble?.()
-        const submission = {
-          ...submissionOf({ asked, caller, lane: lanes.get(target.name), options, submitOptions }),
-          leaseMs,
-          // What a draining server admits, the others run. A picture that no store would take is not begun.
-          closed: trouble !== undefined || (draining && !(await presence.othersServe())),
-        }
-        const reply = await book.submit(submission)
-        switch (reply.verdict) {
-          case 'conflict':
-            return refuse('conflict', keyConflict())
-          case 'closed':
-            return refuse('overloaded', trouble ?? shuttingDown())
-          case 'refused': {
-            const error = refusal({ target: target.name, because: reply.because, view: reply.view })
-            return refuse(error.code as Refusal, error)
-          }
-          case 'succeeded':
-            if (await images.head(reply.job.imageId)) return waiters.add(reply.job, { joined: true })
-            // Its picture was deleted meanwhile: the first who asks makes it anew, once.
-            await book.forget({ id: reply.job.id })
-            break
-          case 'joined':
-            return waiters.add(reply.job, { joined: true, lease: submission.waiter })
-          case 'admitted':
-            if (isTest(submission)) lanes.get(target.name).figures.tested(withDefaults(asked, target))
-            log.debug({
-              event: 'job admitted',
-              job: reply.job.id,
-              target: target.name,
-              prompt: asked.prompt,
-            })
-            return waiters.add(reply.job, { joined: false, lease: submission.waiter })
-        }
-      }
-    },
+    submit: createSubmit({
+      options,
+      book,
+      lanes,
+      waiters,
+      leaseMs,
+      // What a draining server admits, the others run.
+      isClosed: async () => draining && !(await presence.othersServe()),
+    }),
 
     get: read,
 
     async *watch(id, caller, signal) {
       const following = followed.follow(id, { isOver: () => drained })
       try {
-        following.begin(await read(id, caller))
+        following.begin(await read(id, caller, { watch: true }))
         yield* following.watch(signal)
       } finally {
         following.stop()
@@ -172,6 +137,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     async close() {
       upkeep.stop()
       followed.stop()
+      steps.stop()
       await Promise.all(lanes.all().map(({ worker }) => worker.close({ timeoutMs: STOP_MS })))
       subscriber.disconnect()
       await valkey.close()
@@ -194,46 +160,4 @@ function hearOthers(parts: {
   })
   subscriber.on('ready', () => followed.refreshAll())
   void subscriber.subscribe(book.channel).catch(() => {})
-}
-
-/** What a caller asked for as the book takes it: its ids, its seed and what it costs are fixed here. */
-function submissionOf(parts: {
-  readonly asked: ImageRequest
-  readonly caller: Identity
-  readonly lane: Lane
-  readonly options: JobsOptions
-  readonly submitOptions: SubmitOptions
-}): Omit<Submission, 'leaseMs' | 'closed'> {
-  const { asked, caller, lane, options, submitOptions } = parts
-  const { target, figures } = lane
-  const { idempotencyKey, requestId, deadlineMs = options.deadlineMs } = submitOptions
-  const anonymous = isAnonymous(caller)
-  const wanted = withDefaults(asked, target)
-  return {
-    id: randomUUID(),
-    imageId: randomUUID(),
-    owner: caller.id,
-    anonymous,
-    target: target.name,
-    request: JSON.stringify({ seed: randomInt(SEED_RANGE), ...wanted }),
-    requestHash: hashOf(caller.id, target.name, canonical(wanted)),
-    seeded: asked.seed !== undefined,
-    key: idempotencyKey === undefined ? undefined : hashOf(caller.id, idempotencyKey),
-    requestId,
-    waiter: randomUUID(),
-    deadlineMs,
-    graceMs: anonymous ? 0 : options.orphanGraceMs,
-    ttlMs: options.ttlSeconds * 1000,
-    cost: figures.costOf(wanted),
-    ...figures.forecast(wanted),
-    model: figures.workModel(),
-    concurrency: target.concurrency,
-    queueLimit: target.queue,
-    queueLimitOfCaller: anonymous ? target.queue : target.queuePerCaller,
-  }
-}
-
-/** A name of fixed length for any text; parts cannot run into each other. */
-function hashOf(...parts: readonly string[]): string {
-  return sha256(JSON.stringify(parts), 'base64url')
 }

@@ -1,7 +1,6 @@
 /** One run of a job that has its slot: the picture is made, and the book hears how it ended. */
 import { toAppError } from '../../errors.ts'
 import type { ImageStore } from '../../images/image.ts'
-import type { StepProgress } from '../../runtimes/runtime.ts'
 import type { Target } from '../../runtimes/targets.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { Metrics } from '../../telemetry/metrics.ts'
@@ -9,10 +8,7 @@ import type { Figures, WorkModel } from '../figures.ts'
 import type { Job } from '../job.ts'
 import { makePicture } from '../picture.ts'
 import type { Book, Started } from './book/book.ts'
-import { createThrottle } from './throttle.ts'
-
-/** Steps are reported at most this often, in milliseconds. */
-const PROGRESS_MS = 250
+import type { Steps } from './steps.ts'
 
 /** Why a run was aborted although nobody ended its job: its server stops, or the run is another server's. */
 export class HandedBack extends Error {}
@@ -21,6 +17,7 @@ export class Lost extends Error {}
 export interface RunParts {
   readonly target: Target
   readonly book: Book
+  readonly steps: Steps
   readonly images: ImageStore
   readonly figures: Figures
   /** Marks this server's samples, so that it does not learn from them twice. */
@@ -44,7 +41,7 @@ export async function runJob(
   parts: RunParts,
 ): Promise<'done' | 'back'> {
   const { started, abort, persist } = run
-  const { target, book, images, figures, server, ttlSeconds, log, metrics } = parts
+  const { target, book, steps, images, figures, server, ttlSeconds, log, metrics } = parts
   const { job, run: number, requestId, now } = started
   const { id } = job
   // The slot is taken since it was granted; the delivery is part of the service. The book's times are compared with
@@ -55,17 +52,7 @@ export async function runJob(
   if (number === 1) metrics.queueSeconds.observe({ target: target.name }, waitMs / 1000)
   else log.warn({ event: 'job runs again', job: id, target: target.name, run: number })
 
-  let step: StepProgress | undefined
-  const progress = createThrottle({
-    everyMs: PROGRESS_MS,
-    async act() {
-      const mine = await book
-        .progress({ id, run: number, progress: JSON.stringify(step) })
-        // Away: the next beat tells.
-        .catch(() => true)
-      if (!mine) abort.abort(new Lost())
-    },
-  })
+  const onLost = () => abort.abort(new Lost())
   const tell = (
     event: 'finish' | 'fail' | 'release',
     more: { outcome?: string; sample?: string; model?: WorkModel } = {},
@@ -81,16 +68,13 @@ export async function runJob(
         images,
         ttlSeconds,
         signal: abort.signal,
-        onProgress(now) {
-          step = now
-          progress.ask()
-        },
+        onProgress: (progress) => steps.report(id, { run: number, progress, onLost }),
         requestId,
       }))
-    progress.stop()
+    steps.forget(id)
     const sample = {
-      work: job.request,
       caller: job.owner,
+      work: job.request,
       waitMs,
       serviceMs: performance.now() - began,
     }
@@ -104,9 +88,10 @@ export async function runJob(
     else log.info({ event: 'picture came too late', job: id, run: number, verdict })
     return 'done'
   } catch (thrown) {
-    progress.stop()
+    steps.forget(id)
     if (abort.signal.reason instanceof HandedBack) {
-      await book.handback({ id, run: number })
+      // Without an answer the next worker waits until the lease is over.
+      await book.handback({ id, run: number }).catch(() => {})
       log.info({ event: 'job handed back', job: id, target: target.name })
       return 'back'
     }

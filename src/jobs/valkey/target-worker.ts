@@ -12,6 +12,8 @@ import { HandedBack, Lost, type RunParts, runJob } from './run.ts'
 const RETRY_MS = 250
 /** Renewals per lock of a delivery: two may get lost. */
 const RENEWALS = 3
+/** Locks that one script renews at most: Valkey serves nobody else meanwhile. */
+const RENEW_AT_ONCE = 200
 
 interface Run {
   readonly number: number
@@ -32,6 +34,8 @@ export type TargetWorker = ReturnType<typeof createTargetWorker>
 export function createTargetWorker(parts: WorkerParts) {
   const { target, valkey, book, prefix, lockMs, maxReruns, log } = parts
   const runs = new Map<string, Run>()
+  /** Deliveries in hand: job ids by BullMQ's token. */
+  const deliveries = new Map<string, string>()
   let closing = false
   let handing = false
 
@@ -42,18 +46,14 @@ export function createTargetWorker(parts: WorkerParts) {
   const queue = new Queue(target.name, { connection: valkey.client, prefix, skipVersionCheck: true })
   const worker = new Worker(
     target.name,
-    async (delivery, token) => {
-      // BullMQ's own renewal goes by the wall clock, and stops for an hour when that is set back an hour.
-      const renewal = setInterval(
-        () => void delivery.extendLock(token as string, lockMs).catch(quiet),
-        lockMs / RENEWALS,
-      )
+    async (delivery, token = '') => {
+      deliveries.set(token, delivery.data.id)
       try {
-        if ((await handle(delivery.data.id)) === 'done') return
+        if ((await handle(delivery.data.id, token)) === 'done') return
         await delivery.moveToWait(token)
         throw new WaitingError()
       } finally {
-        clearInterval(renewal)
+        deliveries.delete(token)
       }
     },
     {
@@ -74,6 +74,31 @@ export function createTargetWorker(parts: WorkerParts) {
   worker.on('error', quiet)
   queue.on('error', quiet)
 
+  // BullMQ's own renewal goes by the wall clock, and stops for an hour when that is set back an hour.
+  const renewal = setInterval(() => void renewLocks(), lockMs / RENEWALS)
+  renewal.unref()
+  let isRenewing = false
+
+  async function renewLocks(): Promise<void> {
+    if (isRenewing) return
+    isRenewing = true
+    try {
+      const held = [...deliveries]
+      for (let at = 0; at < held.length; at += RENEW_AT_ONCE) {
+        const slice = held.slice(at, at + RENEW_AT_ONCE).filter(([token]) => deliveries.has(token))
+        const ids = slice.map(([, id]) => id)
+        const tokens = slice.map(([token]) => token)
+        const lost = new Set(await worker.extendJobLocks(ids, tokens, lockMs))
+        for (const [token, id] of slice)
+          if (lost.has(id) && deliveries.has(token)) quiet(new Error(`lost the lock of ${id}`))
+      }
+    } catch (error) {
+      quiet(error as Error)
+    } finally {
+      isRenewing = false
+    }
+  }
+
   /** Tries until Valkey answers, so that nothing that was done is lost; gives up when the server closes. */
   async function persist<T>(act: () => Promise<T>): Promise<T> {
     for (;;) {
@@ -87,12 +112,12 @@ export function createTargetWorker(parts: WorkerParts) {
   }
 
   /** One delivery. done: nothing is left to do with it; back: another worker may have it. */
-  async function handle(id: string): Promise<'done' | 'back'> {
+  async function handle(id: string, attempt: string): Promise<'done' | 'back'> {
     for (;;) {
       if (handing) return 'back'
       const exhausted = JSON.stringify(rerunsUsedUp(maxReruns).toPublic())
       const started = await persist(() =>
-        book.start({ id, target: target.name, lockMs, maxReruns, exhausted }),
+        book.start({ id, target: target.name, attempt, lockMs, maxReruns, exhausted }),
       )
       if (started.verdict === 'ended') return 'done'
       if (started.verdict === 'held') {
@@ -100,7 +125,7 @@ export function createTargetWorker(parts: WorkerParts) {
         continue
       }
       if (handing) {
-        await book.handback({ id, run: started.run })
+        await book.handback({ id, run: started.run }).catch(() => {})
         return 'back'
       }
       const abort = new AbortController()
@@ -143,6 +168,7 @@ export function createTargetWorker(parts: WorkerParts) {
         Promise.allSettled([worker.close(), queue.close()]),
         sleep(timeoutMs, undefined, { ref: false }),
       ])
+      clearInterval(renewal)
       connection.disconnect()
     },
   }

@@ -5,12 +5,18 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Job, Waiter } from '../job.ts'
 import type { Book } from './book/book.ts'
-import type { FollowedJobs } from './followed.ts'
+import type { FollowedJobs, Following } from './followed.ts'
 
 /** Pause between two attempts to hand out a handle, and the longest that a caller waits for one; milliseconds. */
 const RETRY_MS = 500
 
 export type Waiters = ReturnType<typeof createWaiters>
+
+interface Waiting {
+  readonly joined: boolean
+  /** The waiter's id in the book; absent where nothing is left to wait for. */
+  readonly lease?: string
+}
 
 /**
  * Nobody waits yet.
@@ -42,38 +48,59 @@ export function createWaiters(options: {
     }
   }
 
+  const follow = (id: string) => followed.follow(id, { isOver: isDraining })
+
+  function wait(following: Following, { job, joined, lease }: { job: Job } & Waiting): Waiter {
+    if (lease !== undefined) leases.set(lease, job.id)
+    let detached: Promise<unknown> = Promise.resolve()
+    let left = false
+
+    /** If this fails, the lease runs out. */
+    async function giveUp(held: string): Promise<void> {
+      await detached
+      leases.delete(held)
+      await book.leave({ id: job.id, waiter: held }).catch(() => {})
+    }
+
+    return {
+      get job() {
+        return following.job
+      },
+      joined,
+      watch: following.watch,
+      async detach() {
+        // The handle is out: while Valkey is away the lease keeps the job, and this goes on in the background.
+        detached = insist(() => book.event({ id: job.id, owner: job.owner, event: 'detach' }))
+        await Promise.race([detached, pause()])
+      },
+      async leave() {
+        if (left) return
+        left = true
+        following.stop()
+        if (lease !== undefined) await Promise.race([giveUp(lease), pause()])
+      },
+    }
+  }
+
   return {
-    /** A waiter for a job in the book; `lease` is its id there, absent where nothing is left to wait for. */
-    add(job: Job, { joined, lease }: { joined: boolean; lease?: string }): Waiter {
-      const following = followed.follow(job.id, { isOver: isDraining })
-      following.begin(job)
-      if (lease !== undefined) leases.set(lease, job.id)
-      let detached: Promise<unknown> = Promise.resolve()
-      let left = false
-
-      /** If this fails, the lease runs out. */
-      async function giveUp(held: string): Promise<void> {
-        await detached
-        leases.delete(held)
-        await book.leave({ id: job.id, waiter: held }).catch(() => {})
-      }
-
+    /**
+     * Listens for a job that is about to be submitted, so that nothing is missed while the book's answer is on its way,
+     * and the job need not be read again.
+     */
+    expect(id: string) {
+      const following = follow(id)
+      let isTaken = false
       return {
-        get job() {
-          return following.job
+        /** A waiter for the job that the book answered: the expected one, or one that it joins. */
+        add(job: Job, waiting: Waiting): Waiter {
+          isTaken = job.id === id
+          const own = isTaken ? following : follow(job.id)
+          own.begin(job, { missed: !isTaken })
+          return wait(own, { job, ...waiting })
         },
-        joined,
-        watch: following.watch,
-        async detach() {
-          // The handle is out: while Valkey is away the lease keeps the job, and this goes on in the background.
-          detached = insist(() => book.event({ id: job.id, owner: job.owner, event: 'detach' }))
-          await Promise.race([detached, pause()])
-        },
-        async leave() {
-          if (left) return
-          left = true
-          following.stop()
-          if (lease !== undefined) await Promise.race([giveUp(lease), pause()])
+        /** To be called when no more is added. */
+        stop(): void {
+          if (!isTaken) following.stop()
         },
       }
     },

@@ -27,7 +27,8 @@ export function generateImage(
     input: imageRequest,
     output: imageAnswer,
     slow: true,
-    async run(request, { caller, signal, requestId, deadlineMs, idempotencyKey, waitMs, onProgress }) {
+    async run(request, context) {
+      const { caller, signal, requestId, deadlineMs, idempotencyKey, waitMs, onProgress } = context
       const job = await generate({
         jobs: parts.jobs,
         request,
@@ -37,7 +38,7 @@ export function generateImage(
         signal,
         onChange: progressReporter(onProgress),
       })
-      return await jobResult(job, parts)
+      return await jobResult(job, parts, context)
     },
   })
 }

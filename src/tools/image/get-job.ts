@@ -32,14 +32,15 @@ export function getImageJob(parts: AnswerParts & { readonly jobs: Jobs; readonly
     }),
     output: imageAnswer,
     slow: true,
-    async run({ job_id, wait_seconds }, { caller, signal, onProgress }) {
+    async run({ job_id, wait_seconds }, context) {
+      const { caller, signal, onProgress } = context
       const job = await followJob({
         watch: (over) => parts.jobs.watch(job_id, caller, over),
         budgetMs: Math.min(parts.waitBudgetMs, (wait_seconds ?? Number.POSITIVE_INFINITY) * 1000),
         signal,
         onChange: progressReporter(onProgress),
       })
-      return await jobResult(job, parts)
+      return await jobResult(job, parts, context)
     },
   })
 }

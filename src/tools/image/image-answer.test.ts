@@ -1,8 +1,11 @@
 import sharp from 'sharp'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { makeImage, makePng } from '../../../test/support/pictures.ts'
+import { ANONYMOUS } from '../../auth/caller.ts'
 import { createLinks } from '../../images/links.ts'
 import { createMemoryImages } from '../../images/memory.ts'
+import { createOutgoing } from '../../images/outgoing.ts'
+import { createPreviews } from '../../images/previews.ts'
 import type { Job } from '../../jobs/job.ts'
 import { createProgress, describeJob, handleResult, imageAnswer, pictureResult } from './image-answer.ts'
 
@@ -79,6 +82,8 @@ test('a handle tells the model how to go on', () => {
 
 describe('a finished picture', () => {
   const images = createMemoryImages({ maxBytes: 2 ** 24 })
+  const parts = { images, links, previews: createPreviews({ images }), outgoing: createOutgoing(images) }
+  const context = { caller: ANONYMOUS, signal: new AbortController().signal }
   let done: Job
 
   beforeAll(async () => {
@@ -95,7 +100,7 @@ describe('a finished picture', () => {
     done = { ...RUNNING, state: 'succeeded', endedAt: 1000, image: record }
   })
   const blocks = async (inlineMaxBytes: number) => {
-    const { content } = await pictureResult(done, { images, links, inlineMaxBytes })
+    const { content } = await pictureResult(done, { ...parts, inlineMaxBytes }, context)
     return {
       content,
       shown: content.find(({ type }) => type === 'image') as { data: string; mimeType: string } | undefined,
@@ -125,7 +130,13 @@ describe('a finished picture', () => {
   })
 
   test('that was deleted meanwhile says how to make it again', async () => {
-    const gone = pictureResult({ ...done, imageId: 'image-2' }, { images, links, inlineMaxBytes: 1 })
-    await expect(gone).rejects.toMatchObject({ code: 'not_found', message: expect.stringMatching(/seed 7/) })
+    const image = { ...done.image!, id: 'image-2' }
+    for (const inlineMaxBytes of [1, 2 ** 24]) {
+      const gone = pictureResult({ ...done, image }, { ...parts, inlineMaxBytes }, context)
+      await expect(gone).rejects.toMatchObject({
+        code: 'not_found',
+        message: expect.stringMatching(/seed 7/),
+      })
+    }
   })
 })

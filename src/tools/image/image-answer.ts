@@ -1,14 +1,15 @@
 /** The answer to a generation, finished or not: one flat shape for all transports, and a result for MCP hosts. */
 import { z } from 'zod'
 import { AppError } from '../../errors.ts'
-import type { ImageStore } from '../../images/image.ts'
+import type { ImageRecord, ImageStore } from '../../images/image.ts'
 import type { Links } from '../../images/links.ts'
+import { inlineLoad, type Outgoing } from '../../images/outgoing.ts'
+import type { Previews } from '../../images/previews.ts'
 import { hasEnded, type Job } from '../../jobs/job.ts'
 import type { ToolContext, ToolProgress, ToolResult } from '../tool.ts'
-import { makePreview } from './lazy-preview.ts'
 
-/** Longest side of a preview, in pixels. */
-const PREVIEW_MAX_SIDE = 1024
+/** Previews for answers that may wait for one caller. Beyond that an answer has the link alone. */
+const MAX_WAITING_PREVIEWS = 32
 
 /** The answer for a picture as well as for a handle. Only `state` and `job_id` are always present. */
 export const imageAnswer = z.object({
@@ -123,32 +124,41 @@ export function throwIfFailed(job: Job): void {
 export interface AnswerParts {
   readonly images: ImageStore
   readonly links: Links
+  readonly previews: Previews
+  readonly outgoing: Outgoing
   /** Larger PNGs, in bytes, are shown as a preview. */
   readonly inlineMaxBytes: number
 }
 
+/** What an answer needs to know of its call. */
+export type AnswerContext = Pick<ToolContext, 'caller' | 'signal' | 'onSent'>
+
 /**
- * A finished job as an MCP result: the picture if it is small enough, else a WebP preview, and a link in both cases.
+ * A finished job as an MCP result: the picture if it is small enough, else a WebP preview, and a link in both cases. The
+ * picture is made, so the answer never fails because the caller asks for too much at once: a preview waits for its turn,
+ * and beyond the bounds the answer has the link alone.
  * @throws AppError `not_found` when the picture has expired or was deleted.
  */
-export async function pictureResult(job: Job, parts: AnswerParts): Promise<ToolResult<ImageAnswer>> {
-  const stored = await parts.images.get(job.imageId)
-  if (!stored)
+export async function pictureResult(
+  job: Job,
+  parts: AnswerParts,
+  context: AnswerContext,
+): Promise<ToolResult<ImageAnswer>> {
+  const record = job.image
+  const shown = record && (await show(record, parts, context))
+  if (!shown)
     throw new AppError(
       'not_found',
       `The picture of job ${job.id} has expired; generate it again with seed ${job.request.seed}.`,
     )
-  const { record, png } = stored
   const structured = describeJob(job, parts.links.absolute)
-  const inline = png.byteLength <= parts.inlineMaxBytes
-  const shown = inline
-    ? { bytes: png, media_type: record.media_type }
-    : await previewOf(png, parts.inlineMaxBytes)
   return {
     structured,
     content: [
-      { type: 'text', text: pictureText(structured, { inline, shown: shown !== undefined }) },
-      ...(shown ? [{ type: 'image' as const, data: base64(shown.bytes), mimeType: shown.media_type }] : []),
+      { type: 'text', text: pictureText(structured, shown.remark) },
+      ...(shown.bytes
+        ? [{ type: 'image' as const, data: base64(shown.bytes), mimeType: shown.media_type }]
+        : []),
       {
         type: 'resource_link',
         uri: structured.url ?? `image://${record.id}`,
@@ -161,34 +171,77 @@ export async function pictureResult(job: Job, parts: AnswerParts): Promise<ToolR
   }
 }
 
-/** A preview; undefined where even the smallest one is too large. The result has a link in any case. */
-async function previewOf(png: Uint8Array, maxBytes: number) {
+/** What an answer shows of a picture, and what its text says about that. */
+interface Shown {
+  readonly remark: string
+  /** Absent: there is only the link. */
+  readonly bytes?: Uint8Array
+  readonly media_type: string
+}
+
+const NOT_SHOWN = {
+  too_large: ' Too large to be shown here.',
+  rate_limited: ' Not shown here, because too many pictures are on their way to you.',
+  overloaded: ' Not shown here, because the server sends as many pictures as it can.',
+}
+
+/** Undefined when the picture is gone. */
+async function show(
+  record: ImageRecord,
+  parts: AnswerParts,
+  { caller, signal, onSent }: AnswerContext,
+): Promise<Shown | undefined> {
+  const { images, previews, outgoing, inlineMaxBytes } = parts
+  const { media_type } = record
   try {
-    return await makePreview(png, { maxSide: PREVIEW_MAX_SIDE, maxBytes })
+    const release = outgoing.take({ caller }, inlineLoad(Math.min(record.bytes, inlineMaxBytes)))
+    if (onSent) onSent(release)
+    else release()
   } catch (error) {
-    if (error instanceof AppError && error.code === 'too_large') return undefined
-    throw error
+    return { remark: remarkOn(error, ['rate_limited', 'overloaded']), media_type }
+  }
+  if (record.bytes <= inlineMaxBytes) {
+    const stored = await images.get(record.id)
+    return stored && { remark: '', bytes: stored.png, media_type }
+  }
+  if (!(await images.head(record.id))) return undefined
+  try {
+    const asker = { turn: record.owner, maxWaiting: MAX_WAITING_PREVIEWS, signal }
+    const { bytes, media_type } = await previews.of(record, { maxBytes: inlineMaxBytes }, asker)
+    return { remark: ' Shown as a smaller preview.', bytes, media_type }
+  } catch (error) {
+    return { remark: remarkOn(error, ['rate_limited', 'too_large']), media_type }
   }
 }
 
-const base64 = ({ buffer, byteOffset, byteLength }: Uint8Array) =>
+/** Why there is only the link. @throws the error if it is none of these. */
+function remarkOn(error: unknown, codes: (keyof typeof NOT_SHOWN)[]): string {
+  const code = codes.find((each) => error instanceof AppError && error.code === each)
+  if (!code) throw error
+  return NOT_SHOWN[code]
+}
+
+export const base64 = ({ buffer, byteOffset, byteLength }: Uint8Array) =>
   Buffer.from(buffer, byteOffset, byteLength).toString('base64')
 
-function pictureText(answer: ImageAnswer, { inline, shown }: { inline: boolean; shown: boolean }): string {
+function pictureText(answer: ImageAnswer, remark: string): string {
   const size = `${answer.width}x${answer.height}`
   const steps = answer.steps === undefined ? '' : `, ${answer.steps} steps`
-  const how = inline ? '' : shown ? ' Shown as a smaller preview.' : ' Too large to be shown here.'
   const where = answer.url ? ` Full picture until ${answer.expires_at}: ${answer.url}` : ''
-  return `Picture ${answer.image_id}: ${size}, seed ${answer.seed}${steps}, model ${answer.model}.${how}${where}`
+  return `Picture ${answer.image_id}: ${size}, seed ${answer.seed}${steps}, model ${answer.model}.${remark}${where}`
 }
 
 /**
  * The MCP result of a call that waited for a job: the picture, or a handle while the job goes on.
  * @throws AppError of a job that ended without a picture; `not_found` when the picture has expired or was deleted.
  */
-export async function jobResult(job: Job, parts: AnswerParts): Promise<ToolResult<ImageAnswer>> {
+export async function jobResult(
+  job: Job,
+  parts: AnswerParts,
+  context: AnswerContext,
+): Promise<ToolResult<ImageAnswer>> {
   throwIfFailed(job)
-  return hasEnded(job) ? await pictureResult(job, parts) : handleResult(job, parts)
+  return hasEnded(job) ? await pictureResult(job, parts, context) : handleResult(job, parts)
 }
 
 /** An unfinished job as an MCP result that says what to call next. */

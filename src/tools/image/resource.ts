@@ -1,6 +1,8 @@
 /** Pictures as MCP resources: `image://{id}`. */
 import { type Caller, isAnonymous } from '../../auth/caller.ts'
 import type { ImageStore } from '../../images/image.ts'
+import { inlineLoad, type OnSent, type Outgoing } from '../../images/outgoing.ts'
+import { base64 } from './image-answer.ts'
 
 const SCHEME = 'image://'
 
@@ -26,16 +28,23 @@ export async function listImageResources({ images, caller }: { images: ImageStor
   }))
 }
 
-/** The content of one of the caller's pictures; undefined when there is none at that URI. */
-export async function readImageResource(options: { images: ImageStore; caller: Caller; uri: string }) {
-  const { images, caller, uri } = options
+/**
+ * The content of one of the caller's pictures; undefined when there is none at that URI.
+ * @throws AppError `rate_limited` or `overloaded` while too much is on its way out already.
+ */
+export async function readImageResource(options: {
+  readonly images: ImageStore
+  readonly outgoing: Outgoing
+  readonly caller: Caller
+  readonly uri: string
+  /** Absent where nothing is counted. */
+  readonly onSent: OnSent | undefined
+}) {
+  const { images, outgoing, caller, uri, onSent } = options
   if (!uri.startsWith(SCHEME)) return undefined
-  const stored = await images.get(uri.slice(SCHEME.length))
-  if (!stored || stored.record.owner !== caller.id) return undefined
-  const { buffer, byteOffset, byteLength } = stored.png
-  return {
-    uri,
-    mimeType: stored.record.media_type,
-    blob: Buffer.from(buffer, byteOffset, byteLength).toString('base64'),
-  }
+  const record = await images.head(uri.slice(SCHEME.length))
+  if (!record || record.owner !== caller.id) return undefined
+  onSent?.(outgoing.take({ caller }, inlineLoad(record.bytes)))
+  const stored = await images.get(record.id)
+  return stored && { uri, mimeType: record.media_type, blob: base64(stored.png) }
 }

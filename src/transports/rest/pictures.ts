@@ -2,28 +2,33 @@
 import { type Context, Hono } from 'hono'
 import { requireScope } from '../../auth/scopes.ts'
 import { AppError } from '../../errors.ts'
-import type { ImageStore } from '../../images/image.ts'
-import type { Links } from '../../images/links.ts'
+import type { ImageRecord, ImageStore } from '../../images/image.ts'
+import type { Links, Variant } from '../../images/links.ts'
+import { type Outgoing, type Receiver, sharedLoad } from '../../images/outgoing.ts'
+import type { Previews } from '../../images/previews.ts'
 import { generate } from '../../jobs/generate.ts'
 import { hasEnded, type Job, type Jobs } from '../../jobs/job.ts'
 import { imageRequest } from '../../runtimes/request.ts'
 import { describeJob, throwIfFailed } from '../../tools/image/image-answer.ts'
-import { makePreview } from '../../tools/image/lazy-preview.ts'
 import { describeImage, listing, pageOfImages } from '../../tools/image/list-images.ts'
 import { parseInput } from '../../tools/tool.ts'
 import { readJson } from '../body.ts'
 import type { AppEnv } from '../context.ts'
-import { clientSignal } from '../leaving.ts'
+import { clientSignal, onSent } from '../leaving.ts'
 import { needs } from '../method-scopes.ts'
 import { streamJob } from './job-stream.ts'
 import { accepts, numbers, preferenceOf, submissionOf } from './request.ts'
 
-const PREVIEW = { maxSide: 1024, maxBytes: 512 * 1024 }
+const PREVIEW = { maxBytes: 512 * 1024 }
+/** Previews that wait for one caller: those of a page of pictures in a browser, over two connections. */
+const MAX_WAITING_PREVIEWS = 16
 
 export interface PictureRoutesParts {
   readonly jobs: Jobs
   readonly images: ImageStore
   readonly links: Links
+  readonly previews: Previews
+  readonly outgoing: Outgoing
   readonly maxBodyBytes: number
   readonly waitBudgetMs: number
 }
@@ -32,7 +37,7 @@ type Ctx = Context<AppEnv>
 
 /** `/api/images` and `/images`. */
 export function pictureRoutes(parts: PictureRoutesParts): Hono<AppEnv> {
-  const { jobs, images, links } = parts
+  const { jobs, images, links, previews, outgoing } = parts
   const describe = (job: Job) => describeJob(job, links.relativeOrAbsolute)
 
   const sendHandle = (c: Ctx, job: Job) => {
@@ -41,15 +46,33 @@ export function pictureRoutes(parts: PictureRoutesParts): Hono<AppEnv> {
     return c.json(describe(job), 202)
   }
 
-  const sendPng = async (c: Ctx, job: Job) => {
-    const stored = await images.get(job.imageId)
-    if (!stored)
-      throw new AppError('not_found', 'The picture was deleted before it could be sent; generate it again.')
-    c.header('Content-Location', `/images/${job.imageId}`)
-    c.header('X-Job-Id', job.id)
-    c.header('X-Image-Id', job.imageId)
-    c.header('X-Seed', String(stored.record.seed))
-    return sendPicture(c, stored.png, 'image/png')
+  const sendPng = async (c: Ctx, { id, imageId, image }: Job) => {
+    c.header('Content-Location', `/images/${imageId}`)
+    c.header('X-Job-Id', id)
+    c.header('X-Image-Id', imageId)
+    if (!image) throw deletedMeanwhile()
+    c.header('X-Seed', String(image.seed))
+    return await sendFull(c, image, { caller: c.var.caller })
+  }
+
+  const sendFull = async (c: Ctx, record: ImageRecord, receiver: Receiver) => {
+    const body = await outgoing.open(record, { receiver, onSent: onSent(c) })
+    if (!body) throw deletedMeanwhile()
+    describeBody(c, record.media_type)
+    c.header('Content-Length', String(record.bytes))
+    return c.body(body as Uint8Array<ArrayBuffer> | ReadableStream)
+  }
+
+  const sendPreview = async (c: Ctx, record: ImageRecord, receiver: Receiver) => {
+    onSent(c)(outgoing.take(receiver, sharedLoad(`${record.id} preview`, PREVIEW.maxBytes)))
+    const preview = await previews.of(record, PREVIEW, {
+      // Whoever has links to pictures of one owner waits behind each other, and not before that owner.
+      turn: 'link' in receiver ? `links ${record.owner}` : record.owner,
+      maxWaiting: MAX_WAITING_PREVIEWS,
+      signal: clientSignal(c),
+    })
+    describeBody(c, preview.media_type)
+    return c.body(preview.bytes as Uint8Array<ArrayBuffer>)
   }
 
   /** The record of one of the caller's pictures. @throws AppError `not_found`, also for another caller's. */
@@ -94,11 +117,14 @@ export function pictureRoutes(parts: PictureRoutesParts): Hono<AppEnv> {
     const { variant = 'full' } = c.req.query()
     if (variant !== 'full' && variant !== 'preview')
       throw new AppError('invalid_request', 'variant must be "full" or "preview".')
-    const stored = await images.get(id)
-    if (!stored || (!linked && stored.record.owner !== c.var.caller.id)) throw noSuchPicture()
-    if (variant === 'full') return sendPicture(c, stored.png, stored.record.media_type)
-    const preview = await makePreview(stored.png, PREVIEW)
-    return sendPicture(c, preview.bytes, preview.media_type)
+    const record = await images.head(id)
+    if (!record || (!linked && record.owner !== c.var.caller.id)) throw noSuchPicture()
+    const tag = etagOf(record, variant)
+    c.header('ETag', tag)
+    if (isKnown(c.req.header('if-none-match'), tag)) return c.body(null, 304)
+    if (c.req.method === 'HEAD') return describeOnly(c, record, variant)
+    const receiver = linked ? { link: id } : { caller: c.var.caller }
+    return await (variant === 'full' ? sendFull : sendPreview)(c, record, receiver)
   })
 
   app.get('/images/:id/metadata', needs('image:read'), async (c) => {
@@ -117,10 +143,30 @@ export function pictureRoutes(parts: PictureRoutesParts): Hono<AppEnv> {
 const noSuchPicture = () =>
   new AppError('not_found', 'There is no such picture; it may have expired or been deleted.')
 
+const deletedMeanwhile = () =>
+  new AppError('not_found', 'The picture was deleted before it could be sent; generate it again.')
+
 /** Pictures are private, may be kept by the browser only, and are never interpreted as anything else. */
-function sendPicture(c: Ctx, bytes: Uint8Array, mediaType: string) {
+function describeBody(c: Ctx, mediaType: string): void {
   c.header('Content-Type', mediaType)
   c.header('Cache-Control', 'private, max-age=300')
   c.header('Referrer-Policy', 'no-referrer')
-  return c.body(bytes as Uint8Array<ArrayBuffer>)
+}
+
+/** The answer to HEAD. How long a preview is shows only when it is made. */
+function describeOnly(c: Ctx, { media_type, bytes }: ImageRecord, variant: Variant) {
+  describeBody(c, variant === 'full' ? media_type : 'image/webp')
+  if (variant === 'full') c.header('Content-Length', String(bytes))
+  return c.body(null)
+}
+
+/** A stored picture never changes. Another one can only have its id after it has expired. */
+function etagOf({ created_at }: ImageRecord, variant: Variant): string {
+  return `"${variant}-${Date.parse(created_at).toString(36)}"`
+}
+
+/** Whether a client has what the tag names (RFC 9110, section 13.1.2). */
+function isKnown(ifNoneMatch: string | undefined, tag: string): boolean {
+  const known = (ifNoneMatch ?? '').split(',').map((each) => each.trim().replace(/^W\//, ''))
+  return known.includes(tag) || known.includes('*')
 }

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { parseInput, type ToolCaller } from '../../tools/tool.ts'
 import { readJson } from '../body.ts'
 import type { AppEnv } from '../context.ts'
-import { clientSignal } from '../leaving.ts'
+import { clientSignal, onSent } from '../leaving.ts'
 import { numbers, submissionOf } from './request.ts'
 
 export interface ToolRoutesParts {
@@ -36,7 +36,12 @@ export const toolContent = z.array(z.looseObject({ type: z.enum(['text', 'image'
 /** `/api/tools`, and the routes of the data tools that are configured. */
 export function toolRoutes({ toolCaller, maxBodyBytes }: ToolRoutesParts): Hono<AppEnv> {
   const call = (c: Context<AppEnv>, tool: string, args: unknown) =>
-    toolCaller.call(tool, args, { caller: c.var.caller, signal: clientSignal(c), ...submissionOf(c) })
+    toolCaller.call(tool, args, {
+      caller: c.var.caller,
+      signal: clientSignal(c),
+      onSent: onSent(c),
+      ...submissionOf(c),
+    })
   const app = new Hono<AppEnv>()
 
   app.post('/api/tools/list', (c) =>

@@ -27,7 +27,10 @@ export interface PlainConnection {
   charge(): void
   /** Registers a call, which the connection aborts when the peer is gone. @throws AppError `rate_limited`. */
   begin(call: AbortController): void
-  end(call: AbortController): void
+  /** Says when the answer of a call is sent, or never will be. */
+  onSent(call: AbortController, done: () => void): void
+  /** Sends the answer of a call and ends it. */
+  answer(call: AbortController, message: object): void
   send(message: object): void
 }
 
@@ -68,12 +71,12 @@ async function execute(
   call: AbortController,
   connection: PlainConnection,
 ): Promise<void> {
+  const onSent = (done: () => void) => connection.onSent(call, done)
   try {
-    const context = { ...connection.asking, signal: call.signal }
+    const context = { ...connection.asking, signal: call.signal, onSent }
     const { structured, content } = await connection.toolCaller.call(tool, params, context)
-    connection.send({ type: 'tool_result', tool, data: structured, content, id })
+    connection.answer(call, { type: 'tool_result', tool, data: structured, content, id })
   } catch (error) {
-    connection.send(plainError(toAppError(error), id))
+    connection.answer(call, plainError(toAppError(error), id))
   }
-  connection.end(call)
 }

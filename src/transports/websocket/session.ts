@@ -16,17 +16,23 @@ import {
 } from '@modelcontextprotocol/server'
 import { serveStdio } from '@modelcontextprotocol/server/stdio'
 import type { Authenticate } from '../../auth/authenticate.ts'
-import type { Caller } from '../../auth/caller.ts'
+import { type Caller, isAnonymous } from '../../auth/caller.ts'
 import type { RateLimit } from '../../auth/rate-limit.ts'
 import { AppError, clientLeft, type ErrorCode, rpcError, toAppError } from '../../errors.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { ToolCaller } from '../../tools/tool.ts'
 import { type Asking, authInfoOf } from '../auth-info.ts'
 import { parseJson } from '../body.ts'
+import { Outbox, type OutboxParts, type Sender } from './outbox.ts'
 import { answerPlain, greeting, type PlainConnection, plainError } from './plain.ts'
 
 /** How long a closing handshake may take, in milliseconds. */
 export const CLOSING_MS = 2000
+/** How long a peer may take nothing of what waits for it, in milliseconds. */
+const UNREAD_MS = 30_000
+
+/** Messages in a row that a connection may send beyond the rate limit, each refused, until it is closed. */
+const MAX_REFUSED = 100
 
 /** RFC 6455, section 7.4, and its registry. */
 const CLOSE = {
@@ -36,6 +42,7 @@ const CLOSE = {
   tooBig: [1009, 'The message is too big.'],
   restart: [1012, 'The server restarts; connect again.'],
   slowReader: [1013, 'Answers are not read as fast as they are asked for.'],
+  flood: [1013, 'Messages go on although they are refused; wait before you connect again.'],
 } as const
 type CloseReason = keyof typeof CLOSE
 
@@ -47,23 +54,25 @@ const CALL_ERROR: Record<CloseReason, ErrorCode> = {
   tooBig: 'too_large',
   restart: 'overloaded',
   slowReader: 'rate_limited',
+  flood: 'rate_limited',
 }
 
 /** The socket of an engine. */
-export interface Socket {
-  /** Bytes that the network has not taken yet. */
-  readonly bufferedAmount: number
-  send(text: string): void
+export interface Socket extends Sender {
   close(code: number, reason: string): void
   /** Closes without a handshake. */
   terminate(): void
   ping(): void
+  pong(data: Uint8Array): void
+  /** Bytes that the network has not taken, pongs among them. */
+  readonly bufferedAmount: number
 }
 
 /** Events of a socket, called by the adapter. */
 export interface Connection {
   /** A message; undefined for a binary one. */
   received(text: string | undefined): void
+  pinged(data: Uint8Array): void
   ponged(): void
   /** The socket is gone. */
   closed(): void
@@ -77,6 +86,8 @@ export interface Opening {
   readonly requestId: string
   /** The subprotocol to answer with; absent: none was offered. */
   readonly protocol: 'mcp' | undefined
+  /** Called when the connection is gone: its caller may hold another one. */
+  readonly release: () => void
 }
 
 export interface WebSocketLimits {
@@ -97,23 +108,30 @@ export interface SessionParts {
   readonly rateLimit: RateLimit
   readonly limits: WebSocketLimits
   readonly log: Logger
+  readonly unsentOf: OutboxParts['unsentOf']
   isDraining(): boolean
   /** Called when the connection is closed, to forget it. */
   gone(session: Session, reason: string): void
 }
+
+/** The id of a JSON-RPC request, or the controller of a plain call. */
+type CallId = RequestId | AbortController
 
 /** One connection. It is a class, because thousands wait at once and share its methods, but could not share closures. */
 export class Session implements Connection, PlainConnection {
   readonly #socket: Socket
   readonly #opening: Opening
   readonly #shared: SessionParts
-  /** Calls in flight: ids of JSON-RPC requests, and controllers of plain calls. */
-  #calls: Set<RequestId | AbortController> | undefined
+  readonly #outbox: Outbox
+  /** Calls in flight, and what to do when their answers are sent. */
+  #calls: Map<CallId, (() => void)[]> | undefined
   /** The MCP server's transport. The first message creates it, because idle connections should cost nothing. */
   #channel: Transport | undefined
   #messageAt: number
   #pingedAt: number
   #awaitsPong = false
+  /** Messages in a row that the rate limit refused. */
+  #refused = 0
   #state: 'open' | 'closing' | 'closed' = 'open'
   #reason = 'the peer left'
   #callError: AppError | undefined
@@ -123,6 +141,14 @@ export class Session implements Connection, PlainConnection {
     this.#opening = opening
     this.#shared = shared
     this.#messageAt = this.#pingedAt = performance.now()
+    const { caller, address } = opening
+    this.#outbox = new Outbox({
+      sender: socket,
+      maxBytes: shared.limits.maxBufferedBytes,
+      // Anonymous callers are told apart by their addresses.
+      caller: isAnonymous(caller) ? `address ${address}` : `caller ${caller.id}`,
+      unsentOf: shared.unsentOf,
+    })
     if (!opening.protocol) this.send(greeting())
   }
 
@@ -132,7 +158,12 @@ export class Session implements Connection, PlainConnection {
 
   get asking(): Required<Asking> {
     const { caller, requestId } = this.#opening
-    return { caller, requestId, reasonOfClosing: () => this.#callError ?? clientLeft() }
+    return {
+      caller,
+      requestId,
+      reasonOfClosing: () => this.#callError ?? clientLeft(),
+      onSent: (id, done) => this.onSent(id, done),
+    }
   }
 
   get toolCaller(): ToolCaller {
@@ -154,17 +185,33 @@ export class Session implements Connection, PlainConnection {
       this.close('expired')
       return
     }
+    this.#answer(text)
+    this.#closeIfFlooded()
+  }
+
+  #answer(text: string): void {
     let message: unknown
     try {
       message = parseJson(text)
     } catch (error) {
-      this.#refuse(toAppError(error))
+      this.#refuseMalformed(toAppError(error))
       return
     }
     const isRpc =
       this.#opening.protocol === 'mcp' || (message as { jsonrpc?: unknown } | null)?.jsonrpc !== undefined
     if (isRpc) this.#rpc(message)
     else answerPlain(message, this)
+  }
+
+  /** A ping is a message too, and its answer waits in memory until the peer reads it. */
+  pinged(data: Uint8Array): void {
+    if (this.#state !== 'open') return
+    try {
+      this.charge()
+      if (this.#socket.bufferedAmount <= this.#shared.limits.maxBufferedBytes / 2) this.#socket.pong(data)
+    } catch {
+      this.#closeIfFlooded()
+    }
   }
 
   ponged(): void {
@@ -176,6 +223,7 @@ export class Session implements Connection, PlainConnection {
     if (this.#state === 'closed') return
     this.#state = 'closed'
     this.#detach()
+    this.#outbox.close()
     this.#shared.gone(this, this.#reason)
   }
 
@@ -190,8 +238,9 @@ export class Session implements Connection, PlainConnection {
     setTimeout(() => this.#terminate(), CLOSING_MS).unref()
   }
 
+  /** Closes the connection, once its calls are answered and their answers are sent. */
   drain(): void {
-    if (!this.#calls?.size) this.close('restart')
+    if (!this.#calls?.size && this.#outbox.isEmpty) this.close('restart')
   }
 
   /** @param at `performance.now()`. */
@@ -200,6 +249,11 @@ export class Session implements Connection, PlainConnection {
     const { pingMs, idleMs } = this.#shared.limits
     if (this.#isExpired()) {
       this.close('expired')
+      return
+    }
+    if (this.#shared.isDraining()) this.drain()
+    if (this.#outbox.stuckMs(at) >= UNREAD_MS) {
+      this.close('slowReader')
       return
     }
     if (!this.#calls?.size && at - this.#messageAt >= idleMs) {
@@ -239,8 +293,10 @@ export class Session implements Connection, PlainConnection {
   }
 
   #detach(): void {
-    for (const call of this.#calls ?? [])
+    for (const [call, done] of this.#calls ?? []) {
       if (call instanceof AbortController) call.abort(this.asking.reasonOfClosing())
+      callAll(done)
+    }
     this.#calls?.clear()
     this.#channel?.onclose?.()
   }
@@ -248,13 +304,22 @@ export class Session implements Connection, PlainConnection {
   /** @throws AppError `rate_limited`. */
   charge(): void {
     const { caller, address } = this.#opening
+    this.#refused += 1
     this.#shared.rateLimit.charge({ caller, address })
+    this.#refused = 0
+  }
+
+  /** A peer that does not listen to refusals is told once more, also where what it sends gets no answers, and closed. */
+  #closeIfFlooded(): void {
+    if (this.#refused < MAX_REFUSED) return
+    this.#refuse(new AppError('rate_limited', CLOSE.flood[1]))
+    this.close('flood')
   }
 
   /** @throws AppError `rate_limited` when the connection has as many calls as it may, or does not read its answers. */
-  begin(call: RequestId | AbortController): void {
-    const { maxCalls, maxBufferedBytes } = this.#shared.limits
-    this.#calls ??= new Set()
+  begin(call: CallId): void {
+    const { maxCalls } = this.#shared.limits
+    this.#calls ??= new Map()
     if (this.#calls.has(call))
       throw new AppError('invalid_request', 'The id is that of a request which is not answered yet.')
     if (this.#calls.size >= maxCalls)
@@ -263,14 +328,33 @@ export class Session implements Connection, PlainConnection {
         `A connection may have ${maxCalls} calls in flight (WS_MAX_CALLS); wait for an answer first.`,
         { retryAfterSeconds: 1 },
       )
-    if (this.#socket.bufferedAmount > maxBufferedBytes / 2)
+    if (this.#outbox.isHalfFull)
       throw new AppError('rate_limited', 'Read the answers that wait for you before you ask for more.', {
         retryAfterSeconds: 1,
       })
-    this.#calls.add(call)
+    this.#calls.set(call, [])
   }
 
-  end(call: RequestId | AbortController): void {
+  /** Says when the answer of a call is sent, or never will be. */
+  onSent(call: CallId, done: () => void): void {
+    const ofCall = this.#calls?.get(call)
+    if (ofCall) ofCall.push(done)
+    else done()
+  }
+
+  /** Sends the answer of a call and ends it. */
+  answer(call: CallId, message: object): void {
+    const done = this.#calls?.get(call) ?? []
+    this.#calls?.delete(call)
+    this.send(message, () => {
+      callAll(done)
+      if (this.#shared.isDraining()) this.drain()
+    })
+  }
+
+  /** Ends a call that gets no answer. */
+  #end(call: CallId): void {
+    callAll(this.#calls?.get(call) ?? [])
     this.#calls?.delete(call)
     if (this.#shared.isDraining()) this.drain()
   }
@@ -280,30 +364,30 @@ export class Session implements Connection, PlainConnection {
     try {
       message = parseJSONRPCMessage(received)
     } catch {
-      this.#refuse(new AppError('invalid_request', 'This is not one JSON-RPC 2.0 message.'))
+      this.#refuseMalformed(new AppError('invalid_request', 'This is not one JSON-RPC 2.0 message.'))
       return
     }
     const cancelled = cancelledId(message)
     try {
-      // A cancellation is always accepted, because it reduces the work.
-      if (cancelled === undefined) this.charge()
+      this.charge()
       if (isJSONRPCRequest(message)) this.begin(message.id)
     } catch (error) {
       if (isJSONRPCRequest(message)) this.#refuse(toAppError(error), message.id)
-      return
+      // To cancel a call reduces the work, so the limit does not stop it.
+      if (cancelled === undefined || !this.#calls?.has(cancelled)) return
     }
     this.#channel ??= this.#connect()
     this.#channel.onmessage?.(message)
-    if (cancelled !== undefined) this.end(cancelled)
+    if (cancelled !== undefined) this.#end(cancelled)
   }
 
   #connect(): Transport {
     const channel: Transport = {
       start: async () => {},
       send: async (message) => {
-        this.send(message)
-        if (isJSONRPCResultResponse(message) || isJSONRPCErrorResponse(message))
-          if (message.id !== undefined) this.end(message.id)
+        const isAnswer = isJSONRPCResultResponse(message) || isJSONRPCErrorResponse(message)
+        if (isAnswer && message.id !== undefined) this.answer(message.id, message)
+        else this.send(message)
       },
       close: async () => {},
     }
@@ -315,23 +399,33 @@ export class Session implements Connection, PlainConnection {
     return channel
   }
 
+  /** Malformed messages count as others do. */
+  #refuseMalformed(error: AppError): void {
+    try {
+      this.charge()
+      this.#refuse(error)
+    } catch (limited) {
+      this.#refuse(toAppError(limited))
+    }
+  }
+
   /** Answers a bad message with an error of the connection's protocol. */
   #refuse(error: AppError, id?: RequestId): void {
     const isPlain = this.#opening.protocol !== 'mcp' && id === undefined
     this.send(isPlain ? plainError(error) : rpcError(error, id))
   }
 
-  send(message: object): void {
-    if (this.#state !== 'open') return
-    const text = JSON.stringify(message)
-    const { bufferedAmount } = this.#socket
-    // A single answer is always sent, however large. Several may not pile up.
-    if (bufferedAmount > 0 && bufferedAmount + text.length > this.#shared.limits.maxBufferedBytes) {
-      this.close('slowReader')
-      return
-    }
-    this.#socket.send(text)
+  /** @param sent called once: when the message is sent, or never will be. */
+  send(message: object, sent?: () => void): void {
+    const isTaken = this.#state === 'open' && this.#outbox.send(JSON.stringify(message), sent)
+    if (isTaken) return
+    this.close('slowReader')
+    sent?.()
   }
+}
+
+function callAll(functions: readonly (() => void)[]): void {
+  for (const call of functions) call()
 }
 
 function cancelledId(message: JSONRPCMessage): RequestId | undefined {

@@ -35,12 +35,17 @@ export function attachWebSockets({
   function ponged(this: WebSocket) {
     connections.get(this)?.ponged()
   }
+  function pinged(this: WebSocket, data: Buffer) {
+    connections.get(this)?.pinged(data)
+  }
   function closed(this: WebSocket) {
     connections.get(this)?.closed()
   }
   const engine = new WebSocketServer({
     noServer: true,
     clientTracking: false,
+    // The connection answers pings itself, because they are charged.
+    autoPong: false,
     // Pictures do not compress, and a compressor multiplies the memory of a connection by a hundred.
     perMessageDeflate: false,
     maxPayload: webSockets.limits.maxMessageBytes,
@@ -56,6 +61,9 @@ export function attachWebSockets({
     })
     if (!opening) return refuse(incoming.socket, refusal)
     const accepted = opening
+    // The TCP connection's end, because a handshake may still fail and then opens nothing.
+    if (socket.destroyed) accepted.release()
+    else socket.once('close', accepted.release)
     engine.handleUpgrade(incoming, socket, head, (client) => {
       socket.off('error', ignore)
       opened(incoming.socket)
@@ -63,6 +71,7 @@ export function attachWebSockets({
       client.on('error', ignore)
       connections.set(client, webSockets.open(client, accepted))
       client.on('message', received)
+      client.on('ping', pinged)
       client.on('pong', ponged)
       client.on('close', closed)
     })

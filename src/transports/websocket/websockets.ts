@@ -4,6 +4,7 @@
  */
 import { setInterval, setTimeout } from 'node:timers'
 import type { Context } from 'hono'
+import type { Held } from '../../auth/held.ts'
 import { AppError } from '../../errors.ts'
 import type { Jobs } from '../../jobs/job.ts'
 import type { AppEnv } from '../context.ts'
@@ -28,8 +29,9 @@ export interface UpgradeBindings {
   readonly upgrade?: (opening: Opening) => void
 }
 
-export interface WebSocketParts extends Omit<SessionParts, 'isDraining' | 'gone'> {
+export interface WebSocketParts extends Omit<SessionParts, 'unsentOf' | 'isDraining' | 'gone'> {
   readonly jobs: Pick<Jobs, 'othersServe' | 'isCutOff'>
+  readonly held: Held
 }
 
 export interface WebSockets {
@@ -39,7 +41,8 @@ export interface WebSockets {
   /**
    * The route's handler, behind all middleware. A server that drains beside others opens the connection and closes it
    * with 1012, because browsers do not show the status of a refused upgrade.
-   * @throws AppError `invalid_request` where the request is no upgrade, `overloaded` while draining alone.
+   * @throws AppError `invalid_request` where the request is no upgrade, `overloaded` while draining alone, `rate_limited`
+   * where the caller holds too much.
    */
   accept(c: Context<AppEnv>): Promise<Response>
   open(socket: Socket, opening: Opening): Connection
@@ -77,13 +80,14 @@ function chooseProtocol(offered: string | undefined): 'mcp' | undefined {
 
 /** All connections of this process. */
 export function createWebSockets(parts: WebSocketParts): WebSockets {
-  const { limits, log, jobs } = parts
+  const { limits, log, jobs, held } = parts
   const sessions = new Set<Session>()
   let draining = false
   let emptied: (() => void) | undefined
 
   const shared: SessionParts = {
     ...parts,
+    unsentOf: new Map(),
     isDraining: () => draining,
     gone(session, reason) {
       sessions.delete(session)
@@ -131,7 +135,9 @@ export function createWebSockets(parts: WebSocketParts): WebSockets {
         })
       const authorization = c.req.header('authorization') ?? authorizationOfProtocols(offered)
       const { caller, requestId } = c.var
-      upgrade({ caller, authorization, address: peerAddress(c), requestId, protocol })
+      const address = peerAddress(c)
+      const release = held.hold({ caller, address })
+      upgrade({ caller, authorization, address, requestId, protocol, release })
       c.set('upgraded', true)
       return c.body(null, 204)
     },

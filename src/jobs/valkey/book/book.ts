@@ -11,11 +11,13 @@ import type { Job, JobState, Refusal } from '../../job.ts'
 import { type EndState, type LifeState, publicState, TRANSITIONS } from '../../lifecycle.ts'
 
 /** The parts of the script, in the order in which they build on each other. */
-const PARTS = ['base', 'order', 'life', 'admission', 'commands']
+const PARTS = ['base', 'order', 'life', 'admission', 'views', 'commands']
 /** Tables that TypeScript and Lua share: one source for every backend. */
 const TABLES = { __TRANSITIONS__: TRANSITIONS, __REFUSED_AS__: REFUSED_AS }
 /** Part of every key: servers with another layout of the book do not touch this one's. */
-const LAYOUT = 'v2'
+const LAYOUT = 'v3'
+/** Jobs, waiters or runs that one script takes at most: Valkey serves nobody else meanwhile. */
+const SLICE = 200
 
 /** A part of the script, its shared tables filled in. */
 export function readPart(name: string): string {
@@ -43,7 +45,8 @@ export interface Changes {
   readonly targets: ReadonlyMap<string, Counts>
   /** A finished generation: its target, and the sample as its server wrote it. */
   readonly sample?: readonly [target: string, sample: string]
-  readonly progress?: readonly [id: string, progress: string]
+  /** Progress of runs, StepProgress as JSON: of jobs that have waiters or were read with `watch`. */
+  readonly steps: readonly (readonly [id: string, progress: string])[]
 }
 
 /** What this server has to follow up after a call of its own. */
@@ -124,19 +127,13 @@ export function createBook(options: {
 }) {
   const { valkey, prefix, onEffects } = options
   const keys = `${prefix}:book:${LAYOUT}:`
-  valkey.client.defineCommand('book', { numberOfKeys: 1, lua: PARTS.map(readPart).join('\n') })
+  valkey.define('book', { numberOfKeys: 1, lua: PARTS.map(readPart).join('\n') })
 
-  async function call<T>(command: string, asked: object, { probe = false } = {}): Promise<T> {
-    const reply = await valkey.use(
-      (client) =>
-        (client as unknown as { book(...args: string[]): Promise<string> }).book(
-          keys,
-          command,
-          JSON.stringify(asked),
-        ),
-      { probe },
-    )
-    const { ended, granted, targets, ...rest } = JSON.parse(reply)
+  async function call<T>(command: string, asked: object, { probe = false, aside = false } = {}): Promise<T> {
+    const send = (client: unknown) =>
+      (client as { book(...args: string[]): Promise<string> }).book(keys, command, JSON.stringify(asked))
+    const reply = await (aside ? valkey.aside(send) : valkey.use(send, { probe }))
+    const { ended, granted, targets, behind, ...rest } = JSON.parse(reply)
     onEffects({
       targets: countsOf(targets),
       ended: rows(ended).map(([target, id, state, createdMs, startedMs]) => ({
@@ -148,6 +145,8 @@ export function createBook(options: {
       })),
       granted: rows(granted).map(([target, id]) => ({ target, id })),
     })
+    // One script gives away so many slots; the next one goes on at once. What fails is repeated by any server's sweep.
+    if (behind) void call('grant', {}).catch(() => {})
     return (
       rest.job
         ? { ...rest, job: toJob(rest.job, rest.now), requestId: rest.job.requestId || undefined }
@@ -160,34 +159,49 @@ export function createBook(options: {
     channel: `${keys}events`,
     /** A message of that channel. */
     readChanges(message: string): Changes {
-      const { changes, targets, sample, progress } = JSON.parse(message)
+      const { changes, targets, sample, steps } = JSON.parse(message)
       return {
         changes: rows(changes).map(([target, id, state]) => ({ target, id, state })),
         targets: countsOf(targets ?? {}),
         ...(sample ? { sample } : {}),
-        ...(progress ? { progress } : {}),
+        steps: rows(steps).map(([id, progress]) => [id, progress]),
       }
     },
 
     /** Tells a target's concurrency; returns the last finished generations, newest first. */
     async target(asked: { target: string; concurrency: number }): Promise<readonly string[]> {
-      const { samples } = await call<{ samples: string[] }>('target', asked)
-      return Array.isArray(samples) ? samples : []
+      const { samples } = await call<{ samples: unknown }>('target', asked)
+      return list<string>(samples)
     },
     submit: (asked: Submission) => call<Submitted>('submit', asked),
     forget: (asked: { id: string }) => call<object>('forget', asked),
-    get: async (id: string) => (await call<{ job?: Job }>('get', { id })).job,
+    /** @param options.watch the job is followed from now on: its steps are published, also without a waiter. */
+    get: async (id: string, { watch = false } = {}) => (await call<{ job?: Job }>('get', { id, watch })).job,
+    /** What `get` returns, for many jobs at once; ids that the book does not have are absent. */
+    async snapshots({ ids }: { ids: readonly string[] }): Promise<ReadonlyMap<string, Job>> {
+      const jobs = new Map<string, Job>()
+      for (const slice of slices(ids)) {
+        const reply = await call<{ jobs: unknown; now: number }>('snapshots', { ids: slice }, { aside: true })
+        for (const row of list<Row>(reply.jobs)) jobs.set(row.id as string, toJob(row, reply.now))
+      }
+      return jobs
+    },
     /** The job after the event; unchanged where it is another owner's. */
     event: async (asked: { id: string; owner: string; event: 'cancel' | 'detach' }) =>
       (await call<{ job?: Job }>('event', asked)).job,
     leave: (asked: { id: string; waiter: string }) => call<object>('leave', asked),
     /** Returns the ids whose waiters need not renew any more. */
     async renew(asked: { waiters: readonly (readonly [id: string, waiter: string])[]; leaseMs: number }) {
-      return Object.values((await call<{ over: Record<string, string> }>('renew', asked)).over)
+      const over: string[] = []
+      for (const waiters of slices(asked.waiters))
+        over.push(...list<string>((await call<{ over: unknown }>('renew', { ...asked, waiters })).over))
+      return over
     },
     start: (asked: {
       id: string
       target: string
+      /** Who asks: when the answer got lost and it asks again, the run is its own already. */
+      attempt: string
       lockMs: number
       maxReruns: number
       /** What a job has to say whose re-runs are used up. */
@@ -195,11 +209,17 @@ export function createBook(options: {
     }) => call<Started>('start', asked),
     /** Returns the ids of runs that have to be aborted. */
     async beat(asked: { runs: readonly (readonly [id: string, run: number])[]; lockMs: number }) {
-      return Object.values((await call<{ lost: Record<string, string> }>('beat', asked)).lost)
+      const lost: string[] = []
+      for (const runs of slices(asked.runs))
+        lost.push(...list<string>((await call<{ lost: unknown }>('beat', { ...asked, runs })).lost))
+      return lost
     },
-    /** False when the run has to be aborted. */
-    async progress(asked: { id: string; run: number; progress: string }) {
-      return Object.values((await call<{ lost: object }>('progress', asked)).lost).length === 0
+    /** How far runs are, StepProgress as JSON. Returns the ids of those that have to be aborted. */
+    async progress(asked: { steps: readonly (readonly [id: string, run: number, progress: string])[] }) {
+      const lost: string[] = []
+      for (const steps of slices(asked.steps))
+        lost.push(...list<string>((await call<{ lost: unknown }>('progress', { steps })).lost))
+      return lost
     },
     /** told: this call ended the job. late: it had ended. lost: the job is another worker's. */
     finish: (asked: {
@@ -291,8 +311,14 @@ function countsOf(targets: Record<string, Record<string, string | number>>): Rea
 }
 
 /** Lua encodes an empty list as an empty object. */
+const list = <T>(value: unknown): T[] => (Array.isArray(value) ? value : [])
 // biome-ignore lint/suspicious/noExplicitAny: rows of mixed types, read by position right where this is called.
-const rows = (list: unknown): any[][] => (Array.isArray(list) ? list : [])
+const rows = (value: unknown) => list<any[]>(value)
+
+/** What one script takes at a time, so that nobody waits long for it. */
+function* slices<T>(items: readonly T[]): Generator<readonly T[]> {
+  for (let at = 0; at < items.length; at += SLICE) yield items.slice(at, at + SLICE)
+}
 
 function luaTable(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value)

@@ -7,53 +7,6 @@ local REDELIVER_MS = 2000
 -- A worker frees its slot itself, and another one does so for a dead worker. This is for when even that got lost.
 local RELEASE_AT_MOST_MS = 300000
 
--- Milliseconds of work that runs now, and until the first of it is done.
-local function remaining(target)
-  local total, least = 0, nil
-  local rows = redis.call('ZRANGE', targetKey(target, 'running'), 0, -1, 'WITHSCORES')
-  for index = 2, #rows, 2 do
-    local left = math.max(0, tonumber(rows[index]) - NOW)
-    total = total + left
-    if not least or left < least then least = left end
-  end
-  return total, least
-end
-
-local function snapshot(id)
-  local flat = redis.call('HGETALL', jobKey(id))
-  if #flat == 0 then return nil end
-  local job = {}
-  for index = 1, #flat, 2 do job[flat[index]] = flat[index + 1] end
-  if publicState(job.life) == 'queued' then
-    local turn, start = turnAt(job.target, job.line, redis.call('ZRANK', jobsKey(job.target, job.line), job.member))
-    if turn then
-      job.position = redis.call('ZRANK', targetKey(job.target, 'queued'), turn) + 1
-      local figures = redis.call('HMGET', targetKey(job.target, 'figures'), 'fixedMs', 'unitMs', 'reach', 'concurrency')
-      if figures[1] then
-        local model = { fixedMs = num(figures[1]), unitMs = num(figures[2]), reach = num(figures[3]) }
-        local own = num(job.ownMs)
-        if own == 0 then own = model.fixedMs + num(job.cost) * model.unitMs end
-        local ahead = aheadOf(model, job.position - 1, costBefore(job.target, start, turn))
-        if ahead then
-          ahead = remaining(job.target) + ahead
-          job.expectedAt = NOW + ahead / math.max(1, num(figures[4])) + own
-        end
-      end
-    end
-  end
-  return job
-end
-
-local function counts(target)
-  local flat = redis.call('HGETALL', targetKey(target, 'figures'))
-  local figures = {}
-  for index = 1, #flat, 2 do figures[flat[index]] = flat[index + 1] end
-  figures.queued = redis.call('ZCARD', targetKey(target, 'queued'))
-  figures.running = redis.call('ZCARD', targetKey(target, 'running'))
-  figures.releasing = redis.call('ZCARD', targetKey(target, 'releasing'))
-  return figures
-end
-
 -- Every command ends here: free slots are given away, then everybody is told what changed.
 local function answer(reply, sample)
   for target in pairs(touched) do grant(target) end
@@ -65,6 +18,7 @@ local function answer(reply, sample)
   reply.now = NOW
   reply.ended = ended
   reply.granted = granted
+  reply.behind = behind
   reply.targets = message.targets
   return cjson.encode(reply)
 end
@@ -191,8 +145,18 @@ commands.forget = function(asked)
   return answer({})
 end
 
+-- watch: somebody follows the job without being a waiter, so its steps are published from now on.
 commands.get = function(asked)
+  local life = asked.watch and redis.call('HGET', jobKey(asked.id), 'life')
+  if life and isLive(life) then redis.call('HSET', jobKey(asked.id), 'watched', 1) end
   return answer({ job = snapshot(asked.id) })
+end
+
+-- Jobs that servers follow, as `get` tells each; those that the book does not have are left out.
+commands.snapshots = function(asked)
+  local jobs, outlooks = {}, {}
+  for _, id in ipairs(asked.ids) do jobs[#jobs + 1] = snapshot(id, outlooks) end
+  return answer({ jobs = jobs })
 end
 
 -- detach and cancel, by whoever owns the job.
@@ -228,10 +192,15 @@ end
 commands.start = function(asked)
   local id, key = asked.id, jobKey(asked.id)
   redis.call('ZREM', P .. 'undelivered', asked.target .. '|' .. id)
-  local job = redis.call('HMGET', key, 'life', 'run', 'leaseAt', 'reruns')
+  local job = redis.call('HMGET', key, 'life', 'run', 'leaseAt', 'reruns', 'attempt')
   if not job[1] or not isLive(job[1]) then
+    if not job[1] then leaveRunning(asked.target, id) end
     release(asked.target, id)
     return answer({ verdict = 'ended' })
+  end
+  -- It asks again, because the answer did not reach it: the run is its own already.
+  if job[5] == asked.attempt then
+    return answer({ verdict = 'go', run = num(job[2]), job = snapshot(id) })
   end
   if num(job[2]) > 0 then
     if num(job[3]) > NOW then return answer({ verdict = 'held', waitMs = num(job[3]) - NOW }) end
@@ -244,7 +213,7 @@ commands.start = function(asked)
     redis.call('HDEL', key, 'progress')
   end
   local run = redis.call('HINCRBY', key, 'run', 1)
-  redis.call('HSET', key, 'leaseAt', text(NOW + asked.lockMs))
+  redis.call('HSET', key, 'leaseAt', text(NOW + asked.lockMs), 'attempt', asked.attempt)
   changed(asked.target, id, 'running')
   return answer({ verdict = 'go', run = run, job = snapshot(id) })
 end
@@ -262,11 +231,22 @@ commands.beat = function(asked)
   return answer({ lost = lost })
 end
 
+-- Steps of runs that a server has in hand; answers those that it has to abort. All are kept for who asks later; those of
+-- jobs that somebody follows are published, in one message.
 commands.progress = function(asked)
-  if not holds(asked.id, asked.run) then return answer({ lost = { asked.id } }) end
-  redis.call('HSET', jobKey(asked.id), 'progress', asked.progress)
-  redis.call('PUBLISH', P .. 'events', cjson.encode({ progress = { asked.id, asked.progress } }))
-  return answer({ lost = {} })
+  local lost, heard = {}, {}
+  for _, step in ipairs(asked.steps) do
+    local id, run, progress = step[1], step[2], step[3]
+    if holds(id, run) then
+      redis.call('HSET', jobKey(id), 'progress', progress)
+      local followers = redis.call('HMGET', jobKey(id), 'waiters', 'watched')
+      if num(followers[1]) > 0 or followers[2] then heard[#heard + 1] = { id, progress } end
+    else
+      lost[#lost + 1] = id
+    end
+  end
+  if #heard > 0 then redis.call('PUBLISH', P .. 'events', cjson.encode({ steps = heard })) end
+  return answer({ lost = lost })
 end
 
 -- The end of a run: finish with its image, fail with its error, or release after an abort. A run that another worker
@@ -275,6 +255,7 @@ commands.finish = function(asked)
   local id, key = asked.id, jobKey(asked.id)
   local run = redis.call('HGET', key, 'run')
   if run and num(run) ~= asked.run then return answer({ verdict = 'lost' }) end
+  if not run then leaveRunning(asked.target, id) end
   local verdict = 'late'
   if asked.event ~= 'release' and holds(id, asked.run) then
     redis.call('HSET', key, asked.event == 'finish' and 'image' or 'error', asked.outcome)
@@ -305,19 +286,35 @@ commands.handback = function(asked)
   return answer({})
 end
 
+-- Targets whose free slots were too many for one script.
+local function catchUp()
+  for _, target in ipairs(redis.call('SMEMBERS', P .. 'behind')) do
+    redis.call('SREM', P .. 'behind', target)
+    touched[target] = true
+  end
+end
+
+-- Goes on giving away slots; called until a reply is no longer `behind`, and by every sweep.
+commands.grant = function()
+  catchUp()
+  return answer({})
+end
+
 -- What nobody else is sure to do: deadlines, orphans, waiters of dead servers, deliveries that got lost.
 commands.sweep = function(asked)
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', NOW, 'LIMIT', 0, SWEEP_AT_MOST)) do
-    local event, id = string.match(member, '^(%a+)|(.*)$')
-    redis.call('ZREM', P .. 'due', member)
-    apply(id, event)
-  end
+  sweeping = true
   if asked.leases then
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', NOW, 'LIMIT', 0, SWEEP_AT_MOST)) do
       local id, waiter = string.match(member, '^([^|]*)|(.*)$')
       endLease(id, waiter)
     end
   end
+  local due = {}
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', NOW, 'LIMIT', 0, SWEEP_AT_MOST)) do
+    due[#due + 1] = { string.match(member, '^(%a+)|(.*)$') }
+  end
+  applyDue(due)
+  catchUp()
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'undelivered', '-inf', NOW - REDELIVER_MS, 'LIMIT', 0, SWEEP_AT_MOST)) do
     redis.call('ZADD', P .. 'undelivered', NOW, member)
     local target, id = string.match(member, '^([^|]*)|(.*)$')

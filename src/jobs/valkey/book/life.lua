@@ -1,7 +1,15 @@
 -- The life of a job: its states, its deadlines, its slot, and who waits for it.
 
 local TRANSITIONS = __TRANSITIONS__
-local EXPIRE_AT_MOST = 100
+-- Jobs that one script starts or drops at most, for each target; what is left over is done by scripts that follow.
+local GRANT_AT_MOST = 100
+-- In a line of different sizes who leaves moves all later jobs. A script that moved so many begins nothing more like it.
+local MOVES_AT_MOST = 2000
+
+-- Whether a target's free slots could not all be given away in this script.
+local behind = false
+-- A sweep ends many jobs together, see applyDue: none that nobody can adopt ends on its own before that.
+local sweeping = false
 
 local function forgetKeysAfter(id, ms)
   local job = redis.call('HMGET', jobKey(id), 'keys', 'requestHash')
@@ -13,6 +21,21 @@ local function forgetKeysAfter(id, ms)
   end
 end
 
+-- A running job is work until the time when it should be finished. The sum of those times is kept, see `remaining`.
+local function enterRunning(target, id, ends)
+  redis.call('ZADD', targetKey(target, 'running'), text(ends), id)
+  redis.call('ZADD', targetKey(target, 'ahead'), text(ends), id)
+  redis.call('HINCRBY', targetKey(target, 'figures'), 'endsAhead', text(ends))
+end
+
+local function leaveRunning(target, id)
+  redis.call('ZREM', targetKey(target, 'running'), id)
+  local ends = redis.call('ZSCORE', targetKey(target, 'ahead'), id)
+  if not ends then return end
+  redis.call('ZREM', targetKey(target, 'ahead'), id)
+  redis.call('HINCRBY', targetKey(target, 'figures'), 'endsAhead', text(-tonumber(ends)))
+end
+
 local function begin(id, target)
   local key = jobKey(id)
   local own = num(redis.call('HGET', key, 'ownMs'))
@@ -20,7 +43,7 @@ local function begin(id, target)
     local model = redis.call('HMGET', targetKey(target, 'figures'), 'fixedMs', 'unitMs')
     own = num(model[1]) + num(redis.call('HGET', key, 'cost')) * num(model[2])
   end
-  redis.call('ZADD', targetKey(target, 'running'), NOW + own, id)
+  enterRunning(target, id, NOW + own)
   redis.call('ZADD', P .. 'undelivered', NOW, target .. '|' .. id)
   redis.call('HSET', key, 'startedAt', text(NOW))
   if own > 0 then redis.call('HSET', key, 'expectedAt', text(NOW + own)) end
@@ -46,9 +69,9 @@ local function move(id, target, from, to, reason)
   else
     if from == 'queued' then
       local job = redis.call('HMGET', jobKey(id), 'line', 'member')
-      withdraw(target, job[1], job[2])
+      withdraw(target, job[1], { job[2] })
     else
-      redis.call('ZREM', targetKey(target, 'running'), id)
+      leaveRunning(target, id)
       -- The slot is free when the runtime let go: the worker that runs the job says so.
       redis.call('ZADD', targetKey(target, 'releasing'), NOW, id)
     end
@@ -68,36 +91,79 @@ local function apply(id, event)
   redis.call('HSET', key, 'life', to)
   if not isOrphan(to) then
     redis.call('ZREM', P .. 'due', 'abandon|' .. id)
-  elseif num(job[3]) > 0 then
+  elseif num(job[3]) > 0 or sweeping then
     redis.call('ZADD', P .. 'due', 'NX', NOW + num(job[3]), 'abandon|' .. id)
   end
   local state = publicState(to)
   if state ~= from then move(id, job[2], from, state, event) end
   -- Where nobody can adopt there is nothing to wait for.
-  if isOrphan(to) and num(job[3]) == 0 then apply(id, 'abandon') end
+  if isOrphan(to) and num(job[3]) == 0 and not sweeping then apply(id, 'abandon') end
   return true
 end
 
--- Gives free slots to those who are next.
+-- Events that are due, { event, id }. Queued jobs that end leave their line together: one by one, each would move all
+-- later jobs of a line of different sizes. What would be too much for one script stays due.
+local function applyDue(rows)
+  local groups, ofLine = {}, {}
+  for _, row in ipairs(rows) do
+    local job = redis.call('HMGET', jobKey(row[2]), 'life', 'target', 'line', 'member')
+    local to = job[1] and TRANSITIONS[job[1]][row[1]]
+    local group
+    if to and publicState(job[1]) == 'queued' and not isLive(to) then
+      local name = job[2] .. '|' .. job[3]
+      group = ofLine[name] or { target = job[2], line = job[3], members = {} }
+      ofLine[name] = group
+      group.members[#group.members + 1] = job[4]
+    else
+      group = {}
+    end
+    if #group == 0 then groups[#groups + 1] = group end
+    group[#group + 1] = row
+  end
+  for _, group in ipairs(groups) do
+    if moved >= MOVES_AT_MOST then return end
+    if group.members then withdraw(group.target, group.line, group.members) end
+    for _, row in ipairs(group) do
+      redis.call('ZREM', P .. 'due', row[1] .. '|' .. row[2])
+      apply(row[2], row[1])
+    end
+  end
+end
+
+-- Drops jobs at the head of a line that will not run: their time is up, or their hash is gone. Returns how many.
+local function dropHead(target, line, most)
+  local members = {}
+  while #members < most do
+    local member = redis.call('ZRANGE', jobsKey(target, line), #members, #members)[1]
+    if not member or num(redis.call('HGET', jobKey(idOf(member)), 'deadlineAt')) > NOW then break end
+    members[#members + 1] = member
+  end
+  withdraw(target, line, members)
+  for _, member in ipairs(members) do apply(idOf(member), 'expire') end
+  return #members
+end
+
+-- Gives free slots to those who are next. Many may have expired while no server was there, and many slots may be new:
+-- what is too much for one script is left to the next one.
 local function grant(target)
   local concurrency = num(redis.call('HGET', targetKey(target, 'figures'), 'concurrency'))
   local running, releasing = targetKey(target, 'running'), targetKey(target, 'releasing')
-  local expired = 0
+  local steps = 0
   while redis.call('ZCARD', running) + redis.call('ZCARD', releasing) < concurrency do
     local first = nextInOrder(target)
     if not first then return end
-    local deadline = redis.call('HGET', jobKey(first.id), 'deadlineAt')
-    if not deadline then
-      withdraw(target, first.line, first.member)
-    elseif num(deadline) <= NOW then
-      -- Many may have expired while no server was there: the sweeps end them bit by bit, so that no call takes long.
-      if expired == EXPIRE_AT_MOST then return end
-      expired = expired + 1
-      apply(first.id, 'expire')
-    else
+    if steps >= GRANT_AT_MOST or moved >= MOVES_AT_MOST then
+      redis.call('SADD', P .. 'behind', target)
+      behind = true
+      return
+    end
+    if num(redis.call('HGET', jobKey(first.id), 'deadlineAt')) > NOW then
       takeFirst(target, first)
       apply(first.id, 'start')
       granted[#granted + 1] = { target, first.id }
+      steps = steps + 1
+    else
+      steps = steps + dropHead(target, first.line, GRANT_AT_MOST - steps)
     end
   end
 end

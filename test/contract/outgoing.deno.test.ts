@@ -1,0 +1,3 @@
+import { outgoingContract } from './outgoing.ts'
+
+outgoingContract('deno')
