@@ -4,7 +4,7 @@ import type { ImageStore } from '../../images/image.ts'
 import type { Target } from '../../runtimes/targets.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { Metrics } from '../../telemetry/metrics.ts'
-import type { Figures } from '../figures.ts'
+import type { Figures, WorkModel } from '../figures.ts'
 import type { Job } from '../job.ts'
 import { makePicture } from '../picture.ts'
 import type { Book, Started } from './book/book.ts'
@@ -55,7 +55,7 @@ export async function runJob(
   const onLost = () => abort.abort(new Lost())
   const tell = (
     event: 'finish' | 'fail' | 'release',
-    more: { outcome?: string; sample?: string; unitMs?: number } = {},
+    more: { outcome?: string; sample?: string; model?: WorkModel } = {},
   ) => persist(() => book.finish({ id, target: target.name, run: number, event, ...more }))
 
   try {
@@ -82,7 +82,7 @@ export async function runJob(
     const { verdict } = await tell('finish', {
       outcome: JSON.stringify(image),
       sample: JSON.stringify({ by: server, ...sample, work: workOf(job) }),
-      unitMs: figures.estimate(target.defaults),
+      model: figures.workModel(),
     })
     if (verdict === 'told') metrics.serviceSeconds.observe({ target: target.name }, sample.serviceMs / 1000)
     else log.info({ event: 'picture came too late', job: id, run: number, verdict })

@@ -6,6 +6,7 @@ import type { GenerationRequest } from '../../../runtimes/request.ts'
 import type { Valkey } from '../../../valkey/connection.ts'
 import { type AdmissionView, REFUSED_AS, type RefusedBecause } from '../../admission.ts'
 import { abandoned, cancelled, expired } from '../../endings.ts'
+import type { WorkModel } from '../../figures.ts'
 import type { Job, JobState, Refusal } from '../../job.ts'
 import { type EndState, type LifeState, publicState, TRANSITIONS } from '../../lifecycle.ts'
 
@@ -87,7 +88,10 @@ export interface Submission {
   readonly queueLimit: number
   readonly queueLimitOfCaller: number
   /** See AdmissionView. */
+  readonly measured: boolean
   readonly stale: boolean
+  /** How long the work of others takes; absent while too little is known. */
+  readonly model?: WorkModel
   /** True: join what may be joined, admit nothing new. */
   readonly closed: boolean
 }
@@ -226,7 +230,7 @@ export function createBook(options: {
       /** The image's record, or the public error; as JSON. */
       outcome?: string
       sample?: string
-      unitMs?: number
+      model?: WorkModel
     }) => call<{ verdict: 'told' | 'late' | 'lost' }>('finish', asked),
     handback: (asked: { id: string; run: number }) => call<object>('handback', asked),
     sweep: (asked: { leases: boolean; targets: readonly string[] }) =>

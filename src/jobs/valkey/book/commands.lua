@@ -72,25 +72,26 @@ local function viewOf(asked)
   local target = asked.target
   local view = {
     concurrency = asked.concurrency, queueLimit = asked.queueLimit, queueLimitOfCaller = asked.queueLimitOfCaller,
-    deadlineMs = asked.deadlineMs, ownMs = asked.ownMs, stale = asked.stale,
+    deadlineMs = asked.deadlineMs, ownMs = asked.ownMs, measured = asked.measured, stale = asked.stale,
     busy = redis.call('ZCARD', targetKey(target, 'running')) + redis.call('ZCARD', targetKey(target, 'releasing')),
     queued = redis.call('ZCARD', targetKey(target, 'queued')),
     queuedOfCaller = redis.call('ZCARD', jobsKey(target, lineOf(asked.owner))),
   }
   if not asked.ownMs then return view end
-  local unitMs = asked.ownMs / asked.cost
   local runningMs, nextSlotMs = remaining(target)
-  view.aheadMs = runningMs + costBefore(target, startOf(target, asked.owner)) * unitMs
+  local start = startOf(target, asked.owner)
+  local ahead = aheadOf(asked.model, countBefore(target, start), costBefore(target, start))
+  if ahead then view.aheadMs = runningMs + ahead end
   view.nextSlotMs = nextSlotMs or asked.ownMs
   return view
 end
 
 -- Until the first waiting job of this caller starts, as `aheadMs`: only who is refused for having too many needs it.
 local function ownTurnOf(asked)
-  if not asked.ownMs then return nil end
   local turn, start = turnAt(asked.target, lineOf(asked.owner), 0)
-  local before = turn and costBefore(asked.target, start, turn) or 0
-  return (remaining(asked.target) + before * asked.ownMs / asked.cost) / asked.concurrency
+  if not turn then return nil end
+  local ahead = aheadOf(asked.model, countBefore(asked.target, start, turn), costBefore(asked.target, start, turn))
+  return ahead and (remaining(asked.target) + ahead) / asked.concurrency
 end
 
 local function admit(asked)
@@ -266,7 +267,11 @@ commands.finish = function(asked)
     local samples = targetKey(asked.target, 'samples')
     redis.call('LPUSH', samples, sample)
     redis.call('LTRIM', samples, 0, SAMPLES - 1)
-    if asked.unitMs then redis.call('HSET', targetKey(asked.target, 'figures'), 'unitMs', asked.unitMs) end
+    local model = asked.model
+    if model then
+      redis.call('HSET', targetKey(asked.target, 'figures'),
+        'fixedMs', exact(model.fixedMs), 'unitMs', exact(model.unitMs), 'reach', exact(model.reach))
+    end
   end
   release(asked.target, id)
   return answer({ verdict = verdict }, sample and { asked.target, sample })
