@@ -104,7 +104,7 @@ async function play(operations: readonly Operation[]): Promise<void> {
           },
         )
         waiters.push(waiter)
-        if (key !== undefined)
+        if (key !== undefined && caller !== 'anonymous')
           byKey.set(`${caller} ${key}`, [...(byKey.get(`${caller} ${key}`) ?? []), waiter])
       } catch (error) {
         expect(REFUSALS).toContain((error as AppError).code)

@@ -1,4 +1,4 @@
-/** Once: which job a submission is a retry of, or may share. */
+/** Once: which job a submission is a retry of, or may share. Strangers share nothing, so theirs are not in the index. */
 import { type Identity, isAnonymous } from '../../auth/caller.ts'
 import { hasEnded } from '../job.ts'
 import type { Entry } from './entry.ts'
@@ -20,22 +20,23 @@ export function createTwins() {
   return {
     /** The job to join; `conflict` where another request came under a key that is taken; undefined: none. */
     find({ key, request, seeded, caller }: Lookup): { entry: Entry; conflict: boolean } | undefined {
+      if (isAnonymous(caller)) return undefined
       const same = key === undefined ? undefined : joinable(byKey.get(key))
       if (same) return { entry: same, conflict: same.request !== request }
       const twin = joinable(byRequest.get(request))
       if (!twin) return undefined
-      const shared = twin.life.endsWith('/orphan') ? !isAnonymous(caller) : key === undefined && seeded
+      const shared = twin.life.endsWith('/orphan') || (key === undefined && seeded)
       return shared ? { entry: twin, conflict: false } : undefined
     },
 
     /** From now on this is the latest job of its request. */
     add(entry: Entry): void {
-      byRequest.set(entry.request, entry)
+      if (!isOfStranger(entry)) byRequest.set(entry.request, entry)
     },
 
     /** From now on a retry under this key finds the job. */
     remember(entry: Entry, key: string | undefined): void {
-      if (key === undefined) return
+      if (key === undefined || isOfStranger(entry)) return
       entry.keys.add(key)
       byKey.set(key, entry)
     },
@@ -47,6 +48,8 @@ export function createTwins() {
     },
   }
 }
+
+const isOfStranger = ({ job }: Entry) => isAnonymous({ id: job.owner })
 
 /** A job that may be joined: not one that ended without a picture. */
 function joinable(entry: Entry | undefined): Entry | undefined {
