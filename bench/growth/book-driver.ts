@@ -107,7 +107,7 @@ export async function createDriver(options: {
         event: 'finish',
         outcome: '{}',
         sample: '{}',
-        unitMs: 1000,
+        model: { fixedMs: 0, unitMs: 1000, reach: 1000 },
       })
     },
     close: () => valkey.close(),
@@ -139,6 +139,7 @@ const USUAL = {
   ownMs: 1000,
   queueLimit: 1_000_000,
   queueLimitOfCaller: 1_000_000,
+  measured: true,
   stale: false,
   closed: false,
 } satisfies Partial<Submission>

@@ -311,6 +311,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
           ],
           responses: {
             200: answer('The PNG, or a smaller WebP.', { 'image/png': {}, 'image/webp': {} }),
+            304: { description: 'The client has it already: its If-None-Match names it.' },
             ...errors(['invalid_request', 'not_found']),
           },
         },
