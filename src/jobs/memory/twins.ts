@@ -1,4 +1,4 @@
-/** Once: which job a submission is a retry of, or may share. Strangers share nothing, so theirs are not in the index. */
+/** Once: which job a submission is a retry of, or may share. */
 import { type Identity, isAnonymous } from '../../auth/caller.ts'
 import { hasEnded } from '../job.ts'
 import type { Entry } from './entry.ts'
@@ -20,6 +20,7 @@ export function createTwins() {
   return {
     /** The job to join; `conflict` where another request came under a key that is taken; undefined: none. */
     find({ key, request, seeded, caller }: Lookup): { entry: Entry; conflict: boolean } | undefined {
+      // Strangers share nothing.
       if (isAnonymous(caller)) return undefined
       const same = key === undefined ? undefined : joinable(byKey.get(key))
       if (same) return { entry: same, conflict: same.request !== request }
@@ -31,12 +32,12 @@ export function createTwins() {
 
     /** From now on this is the latest job of its request. */
     add(entry: Entry): void {
-      if (!isOfStranger(entry)) byRequest.set(entry.request, entry)
+      byRequest.set(entry.request, entry)
     },
 
     /** From now on a retry under this key finds the job. */
     remember(entry: Entry, key: string | undefined): void {
-      if (key === undefined || isOfStranger(entry)) return
+      if (key === undefined) return
       entry.keys.add(key)
       byKey.set(key, entry)
     },
@@ -48,8 +49,6 @@ export function createTwins() {
     },
   }
 }
-
-const isOfStranger = ({ job }: Entry) => isAnonymous({ id: job.owner })
 
 /** A job that may be joined: not one that ended without a picture. */
 function joinable(entry: Entry | undefined): Entry | undefined {

@@ -103,10 +103,8 @@ local function admit(asked)
     'graceMs', asked.graceMs, 'ttlMs', asked.ttlMs, 'line', line, 'member', member, 'waiters', 0, 'run', 0, 'reruns', 0)
   addLease(id, asked.waiter, asked.leaseMs)
   redis.call('ZADD', P .. 'due', deadline, 'expire|' .. id)
-  if not asked.anonymous then
-    redis.call('SET', P .. 'request:' .. asked.requestHash, id, 'PX', text(asked.deadlineMs + asked.ttlMs))
-    rememberKey(id, asked.key)
-  end
+  redis.call('SET', P .. 'request:' .. asked.requestHash, id, 'PX', text(asked.deadlineMs + asked.ttlMs))
+  rememberKey(id, asked.key)
   changed(target, id, 'queued')
   grant(target)
 end
