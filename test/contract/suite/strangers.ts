@@ -1,7 +1,8 @@
 /** Callers without authentication, who may be strangers; and the one on stdio, who is not. */
 import { describe, expect, test } from 'vitest'
-import { drawn, stdioClients } from '../../support/clients.ts'
+import { type Connect, drawn, HTTP_CLIENTS, stdioClients } from '../../support/clients.ts'
 import { eventually } from '../../support/eventually.ts'
+import { rpc } from '../../support/guarded-server.ts'
 import { TINY } from '../../support/requests.ts'
 import { PATIENT, type Suite } from './server.ts'
 
@@ -52,6 +53,24 @@ export function strangers(suite: Suite): void {
       ]
       expect(new Set(made.map(({ image_id }) => image_id)).size).toBe(made.length)
       expect(made.map(({ notes }) => notes?.length)).toEqual([1, 1, 1, undefined, undefined])
+    })
+
+    test('are told over MCP too that a key had no effect', async () => {
+      const client = await (HTTP_CLIENTS['current SDK, 2026-07-28'] as Connect)(suite.patient)
+      const draw = () =>
+        client.callTool({ name: 'generate_image', arguments: TINY, _meta: { [KEY_META]: 'order-3' } })
+      const [first, second] = [await draw(), await draw()]
+      expect(first.structuredContent?.notes).toEqual([expect.stringContaining('no effect')])
+      expect(second.structuredContent?.image_id).not.toBe(first.structuredContent?.image_id)
+      await client.close()
+    })
+
+    test('cannot list pictures', async () => {
+      const { url } = suite.server
+      expect((await fetch(`${url}/images`)).status).toBe(403)
+      expect((await post('/api/tools/execute', { tool: 'list_images' })).status).toBe(403)
+      const { result } = await rpc(url, { method: 'resources/list' })
+      expect(result).toMatchObject({ resources: [] })
     })
 
     test('may watch and cancel a job whose id they were given', async () => {
