@@ -1,6 +1,7 @@
 /**
  * `npm run bench:jobs`: what a job costs on Valkey beside one in memory: time, CPU of the server and of Valkey, commands.
- * The runtime answers at once, so everything that is left is the job's own. `-- --quick` takes fewer rounds.
+ * The runtime answers at once, so everything that is left is the job's own. Then three servers share jobs that last,
+ * at up to 1000 slots. `-- --quick` takes fewer rounds, and of the latter only the smallest case.
  */
 import { randomUUID } from 'node:crypto'
 import { pino } from 'pino'
@@ -14,12 +15,15 @@ import type { Runtime } from '../src/runtimes/runtime.ts'
 import { createSimulatedRuntime } from '../src/runtimes/simulated/simulated.ts'
 import { createMetrics } from '../src/telemetry/metrics.ts'
 import { findValkeyServer, startValkey } from '../test/support/valkey.ts'
+import { CASES, runCase } from './jobs/three-servers.ts'
 import { cpuSeconds, median } from './measure.ts'
 
 const QUICK = process.argv.includes('--quick')
 const ROUNDS = QUICK ? 3 : 7
 const JOBS = QUICK ? 200 : 500
 const AT_ONCE = 8
+/** How much more a job may cost Valkey than in the case of 8 slots. */
+const GOAL = 2.6
 const CALLER = { id: 'bench' }
 
 if (findValkeyServer() === undefined)
@@ -120,3 +124,21 @@ for (const { name, ms, cpu, serverCpu, commands } of variants)
 
 for (const { jobs } of variants) await jobs.close()
 await Promise.all([valkey.stop(), fsyncAlways.stop()])
+
+console.log(`\nThree servers on one Valkey, jobs that last, ${QUICK ? 'the smallest case' : 'all cases'}.\n`)
+console.log(
+  `| slots | service | waiting | steps | jobs/s | Valkey CPU per job | ratio (<= ${GOAL}) | of a core | scripts per job | PUBLISH per job | worst PING | refused | slots that ran |`,
+)
+console.log(`|${'---|'.repeat(13)}`)
+let usual: number | undefined
+for (const asked of QUICK ? CASES.slice(0, 1) : CASES) {
+  const cost = await runCase(asked, { seconds: QUICK ? 2 : 15 })
+  usual ??= cost.cpuPerJob
+  const { concurrency, serviceMs, waiting, steps } = asked
+  console.log(
+    `| ${concurrency} | ${serviceMs / 1000} s | ${waiting} | ${steps ? 'yes' : 'no'} | ${cost.perSecond.toFixed(0)} | ` +
+      `${cost.cpuPerJob.toFixed(2)} ms | ${(cost.cpuPerJob / usual).toFixed(1)} | ${(cost.core * 100).toFixed(0)} % | ` +
+      `${cost.scriptsPerJob.toFixed(1)} | ${cost.publishPerJob.toFixed(1)} | ${cost.worstPingMs.toFixed(0)} ms | ` +
+      `${cost.refused} | ${cost.slots.toFixed(0)} |`,
+  )
+}

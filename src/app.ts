@@ -17,6 +17,7 @@ import { onAnswerEnd } from './transports/leaving.ts'
 import type { McpEndpoint } from './transports/mcp.ts'
 import { openApiRoutes } from './transports/openapi.ts'
 import { healthRoutes, metricsRoutes } from './transports/operations.ts'
+import { requestTarget } from './transports/peer.ts'
 import type { Readiness } from './transports/readiness.ts'
 import { METHODS, recordRequest } from './transports/record-request.ts'
 import { type RestParts, restRoutes } from './transports/rest/rest.ts'
@@ -68,7 +69,7 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
 
   app.use(recordRequest(parts))
   app.use(async (c, next) => {
-    checkOrigin({ host: c.req.header('host'), origin: c.req.header('origin') })
+    checkOrigin({ host: c.req.header('host'), origin: c.req.header('origin'), target: requestTarget(c) })
     await next()
   })
   app.use(allowCrossOrigin())

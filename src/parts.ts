@@ -16,6 +16,7 @@ import { createOutgoing } from './images/outgoing.ts'
 import { createPreviews } from './images/previews.ts'
 import { scheduleSweep } from './images/sweep.ts'
 import { watchStore } from './images/watch.ts'
+import { checkIds } from './jobs/check-ids.ts'
 import type { Jobs } from './jobs/job.ts'
 import { openJobs } from './jobs/open.ts'
 import { createTargets, type Target } from './runtimes/targets.ts'
@@ -62,12 +63,14 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   const metrics = createMetrics()
   const targets = createTargets(config.targets)
   const images = watchStore(await openImages({ ...settings, valkeyUrl: config.valkeyUrl, log }), { log })
+  const { usage } = images
+  if (usage) metrics.observeImages(usage)
   const randomKey = randomBytes(32).toString('base64url')
   const links = createLinks({
     publicUrl: () => publicUrl,
     keys: () => settings.urlKey?.read().split(',') ?? [randomKey],
   })
-  const jobs = await openJobs(
+  const opened = await openJobs(
     { ...config.jobs, url: config.valkeyUrl },
     {
       targets,
@@ -79,10 +82,15 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
       metrics,
     },
   )
+  const jobs = checkIds(opened)
   const answer = {
-    ...{ jobs, images, links },
-    ...{ previews: createPreviews({ images }), outgoing: createOutgoing(images) },
-    ...{ inlineMaxBytes: settings.inlineMaxBytes, waitBudgetMs },
+    jobs,
+    images,
+    links,
+    previews: createPreviews({ images }),
+    outgoing: createOutgoing(images),
+    inlineMaxBytes: settings.inlineMaxBytes,
+    waitBudgetMs,
   }
   const data = openDataTools(config, log)
   const toolCaller = createToolCaller({
@@ -97,20 +105,14 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
     log,
     metrics,
   })
-  const readiness = createReadiness({
-    dependencies: [...imageDependencies({ config, targets, jobs, images }), ...data.dependencies],
-    toolsets: [
-      ...(config.isForPictures ? ['image'] : []),
-      ...data.dependencies.map(({ toolset }) => toolset),
-    ],
-    log,
-  })
+  const dependencies = [...imageDependencies({ config, targets, jobs, images }), ...data.dependencies]
+  const toolsets = data.dependencies.map(({ toolset }) => toolset)
+  if (config.isForPictures) toolsets.unshift('image')
+  const readiness = createReadiness({ dependencies, toolsets, log })
   const mcpParts = { ...answer, toolCaller, ttlSeconds: settings.ttlSeconds, version: VERSION, log }
   const mcp = mcpEndpoint(mcpParts)
   const authenticate = createAuthenticate({ ...config.auth, log })
-  const sharedCount = await openSharedCount(config, log)
-  const rateLimit = createRateLimit({ perMinute: config.rateLimitPerMinute, shared: sharedCount })
-  const held = createHeld({ perCaller: config.maxHeldPerCaller })
+  const { rateLimit, held, close: closeLimits } = await openLimits(config, log)
   const webSockets = createWebSockets({
     jobs,
     serverFactory: createMcpServerFactory(mcpParts),
@@ -150,19 +152,14 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
     mcpParts,
     /** Call this once the port is open: from then on links are complete and the server reports that it is ready. */
     listening({ port }: { port: number }) {
-      const host = config.host.includes(':') ? `[${config.host}]` : config.host
-      if (config.loopback) publicUrl ??= `http://${host}:${port}`
+      const url = `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${port}`
+      if (config.loopback) publicUrl ??= url
       readiness.set('serving')
       if (data.tools.length === 0) warmUp(targets, log)
       if (!settings.urlKey)
         log.info({ event: 'IMAGE_URL_KEY is not set', effect: 'links to pictures end with this process' })
-      log.info({
-        event: 'listening',
-        url: publicUrl ?? `http://${host}:${port}`,
-        port,
-        version: VERSION,
-        ...describeConfig(config),
-      })
+      const described = describeConfig(config)
+      log.info({ event: 'listening', url: publicUrl ?? url, port, version: VERSION, ...described })
     },
     /** Refuses new work and finishes accepted work. After that the process may end. */
     async drain() {
@@ -183,7 +180,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
       stopSweep()
       await webSockets.close()
       await mcp.close()
-      await sharedCount?.close()
+      await closeLimits()
       await jobs.close()
       await Promise.all(targets.map(({ runtime }) => runtime.close()))
       await images.close()
@@ -193,11 +190,19 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   }
 }
 
-/** The count of requests that servers share where they share their jobs; undefined where this server counts alone. */
-async function openSharedCount({ jobs, valkeyUrl, rateLimitPerMinute: perMinute }: Config, log: Logger) {
-  if (jobs.backend !== 'valkey' || !valkeyUrl || perMinute === 0) return undefined
-  const { createSharedCount } = await import('./auth/shared-count.ts')
-  return createSharedCount({ url: valkeyUrl, perMinute, log })
+/** What bounds a caller. Servers that share their jobs share the count of requests too; any other counts alone. */
+async function openLimits(config: Config, log: Logger) {
+  const { jobs, valkeyUrl: url, rateLimitPerMinute: perMinute } = config
+  const isShared = jobs.backend === 'valkey' && perMinute > 0
+  const shared =
+    isShared && url
+      ? (await import('./auth/shared-count.ts')).createSharedCount({ url, perMinute, log })
+      : undefined
+  return {
+    rateLimit: createRateLimit({ perMinute, shared }),
+    held: createHeld({ perCaller: config.maxHeldPerCaller }),
+    close: async () => await shared?.close(),
+  }
 }
 
 /** Loads the models of a server that only makes pictures, so that the first caller does not wait for it. */

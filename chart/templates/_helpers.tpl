@@ -251,10 +251,10 @@ podAntiAffinity:
         values: {{- toYaml $namespaces | nindent 10 }}
 {{- end }}
 
-{{/* How the engine runs one of the server's entries; takes a dict of root and entry. Deno gets only the permissions it needs: sockets, the environment, files, sharp's native library and the host name. */}}
+{{/* How the engine runs one of the server's entries; takes a dict of root and entry. Deno gets only the permissions it needs; docs/security.md has the reason of each. */}}
 {{- define "diffusers-mcp.command" -}}
 {{- if eq .root.Values.server.engine "deno" -}}
-["deno", "run", "--quiet", "--cached-only", "--no-prompt", "--allow-net", "--allow-env", "--allow-read", "--allow-sys", "--allow-ffi", "src/{{ .entry }}"]
+["deno", "run", "--quiet", "--cached-only", "--no-prompt", "--allow-net", "--allow-env", "--allow-read=/app,/run/secrets/diffusers-mcp,/usr/bin/ldd", "--allow-sys=hostname", "--allow-ffi=/app/node_modules/@img", "--deny-run", "src/{{ .entry }}"]
 {{- else -}}
 ["node", "src/{{ .entry }}"]
 {{- end -}}

@@ -41,6 +41,8 @@ const CLOCK_TOLERANCE_S = 30
 const CACHE_MS = 300_000
 const MAX_CACHED = 10_000
 const MAX_SUBJECT = 255
+/** Control characters, line ends and halves of characters: no issuer needs them, and stores and logs should not meet them. */
+const UNFIT = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/u
 
 /** The caller of a JWT. @throws AppError `unauthenticated`; `runtime_unavailable` where its key cannot be fetched. */
 export type VerifyJwt = (token: string) => Promise<Caller>
@@ -94,10 +96,10 @@ export function createVerifyJwt(settings: JwtSettings & { readonly log: Logger }
 
 /** The caller of verified claims. Scopes come from `scope` (RFC 8693) or `scp`; unknown ones are ignored. */
 function callerOf(issuer: string, { sub, exp, scope, scp }: JWTPayload): Caller & { expiresAt: number } {
-  if (typeof sub !== 'string' || sub === '' || sub.length > MAX_SUBJECT)
+  if (typeof sub !== 'string' || sub === '' || sub.length > MAX_SUBJECT || UNFIT.test(sub))
     throw new AppError(
       'unauthenticated',
-      `The token is not valid here: its "sub" must be 1-${MAX_SUBJECT} characters.`,
+      `The token is not valid here: its "sub" must be 1-${MAX_SUBJECT} characters, none of them a control character.`,
     )
   const granted = [scope, scp].flatMap((claim) =>
     typeof claim === 'string' ? claim.split(' ') : (claim ?? []),

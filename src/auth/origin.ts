@@ -13,7 +13,12 @@ export interface OriginOptions {
 }
 
 /** Checks a request's headers. A missing Origin passes: no browser's script sent it. @throws AppError `forbidden`. */
-export type CheckOrigin = (headers: { host?: string; origin?: string }) => void
+export type CheckOrigin = (request: {
+  host?: string
+  origin?: string
+  /** The request target, as it was sent. In absolute form it names a host, which HTTP puts before the header (RFC 9112, 3.2.2). */
+  target?: string
+}) => void
 
 /** A check of Host and Origin headers. */
 export function createOriginCheck(options: OriginOptions): CheckOrigin {
@@ -25,12 +30,14 @@ export function createOriginCheck(options: OriginOptions): CheckOrigin {
       : undefined
   const origins = new Set([...allowedOrigins, ...(own ? [own.origin] : [])])
 
-  return ({ host, origin }) => {
-    if (hosts && !hosts.has(hostname(host)))
-      throw new AppError(
-        'forbidden',
-        `Host ${quote(host ?? '')} is not served here; add it to ALLOWED_HOSTS if it should be.`,
-      )
+  return ({ host, origin, target = '/' }) => {
+    const authority = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)/i.exec(target)?.[1]
+    for (const named of authority === undefined ? [host] : [host, authority])
+      if (hosts && !hosts.has(hostname(named)))
+        throw new AppError(
+          'forbidden',
+          `Host ${quote(named ?? '')} is not served here; add it to ALLOWED_HOSTS if it should be.`,
+        )
     if (origin === undefined || origins.has(origin.toLowerCase())) return
     if (loopback && LOOPBACK_HOSTS.includes(hostname(origin.replace(/^https?:\/\//, '')))) return
     throw new AppError(

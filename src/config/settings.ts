@@ -53,7 +53,7 @@ export const SETTINGS = {
     choice('auto', 'none'),
     'auto: clients need a bearer token if MCP_AUTH_TOKEN, AUTH_TOKENS or AUTH_JWT_… is set; a server ' +
       'that others can reach does not start without one of them. none: everyone who can reach the port ' +
-      'may use the server.',
+      'may use the server. Without authentication calls share nothing: no idempotency keys, no listing.',
     { default: 'auto' },
   ),
   MCP_AUTH_TOKEN: setting(
@@ -274,16 +274,17 @@ export const SETTINGS = {
   }),
   IMAGES_MAX_BYTES: setting(
     wholeNumber(2 ** 20, 1024 * GIB),
-    'Size limit of the store, in bytes. The oldest pictures are removed first (memory, filesystem).',
+    'Size limit of the store, in bytes. A full store removes the oldest pictures of the caller that holds most ' +
+      '(memory, filesystem).',
     { default: String(GIB / 4) },
   ),
   IMAGES_VALKEY_MAX_BYTES: setting(
     wholeNumber(2 ** 20, 1024 * GIB),
-    "Size limit of the pictures, in bytes. The oldest are removed first. The server's maxmemory must " +
+    "Size limit of the pictures, in bytes, shared as IMAGES_MAX_BYTES. The server's maxmemory must " +
       'be at least this, plus a quarter of it, plus 64 MiB for jobs (valkey).',
     { default: String(GIB / 4) },
   ),
-  IMAGE_TTL_SECONDS: setting(wholeNumber(1, 30 * DAY_S), 'How long a picture is kept, in seconds.', {
+  IMAGE_TTL_SECONDS: setting(wholeNumber(1, 30 * DAY_S), 'How long a picture is kept at most, in seconds.', {
     default: '3600',
   }),
   IMAGE_URL_KEY: setting(

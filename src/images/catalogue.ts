@@ -1,7 +1,7 @@
 /** Which pictures a store holds, and whose: finds what to remove for room, what has expired, and the next page. */
 import { AppError, quote } from '../errors.ts'
 import type { ImageRecord } from './image.ts'
-import { createSorted, type Sorted } from './sorted.ts'
+import { Sorted } from './sorted.ts'
 
 interface Entry {
   readonly id: string
@@ -32,7 +32,7 @@ export function hasExpired(record: ImageRecord, now: number): boolean {
 }
 
 /**
- * An empty catalogue. It holds at most 400 bytes per picture, and 600 more per owner; neither the picture nor its prompt.
+ * An empty catalogue. It holds at most 200 bytes per picture, and 400 more per owner; neither the picture nor its prompt.
  * Each function costs O(log n) for each picture that it adds, removes or returns. `onCompare` is for tests that count.
  */
 export function createCatalogue({ onCompare }: { onCompare?: () => void } = {}) {
@@ -44,9 +44,9 @@ export function createCatalogue({ onCompare }: { onCompare?: () => void } = {}) 
         }
       : compare
   const byId = new Map<string, Entry>()
-  const byExpiry = createSorted<Entry>(counting((a, b) => a.expiresAt - b.expiresAt || byText(a.id, b.id)))
+  const byExpiry = new Sorted<Entry>(counting((a, b) => a.expiresAt - b.expiresAt || byText(a.id, b.id)))
   const owners = new Map<string, Owner>()
-  const byWeight = createSorted<Owner>(counting((a, b) => a.bytes - b.bytes || byText(a.name, b.name)))
+  const byWeight = new Sorted<Owner>(counting((a, b) => a.bytes - b.bytes || byText(a.name, b.name)))
   let total = 0
   let early = 0
 
@@ -88,7 +88,7 @@ export function createCatalogue({ onCompare }: { onCompare?: () => void } = {}) 
       const owner = owners.get(record.owner) ?? {
         name: record.owner,
         bytes: 0,
-        pictures: createSorted<Entry, Place>(counting(byAge)),
+        pictures: new Sorted<Entry, Place>(counting(byAge)),
       }
       const entry = { id, owner, bytes, createdAt: Date.parse(created_at), expiresAt: Date.parse(expires_at) }
       byId.set(id, entry)

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { createSorted } from './sorted.ts'
+import { Sorted } from './sorted.ts'
 
 const ascending = (a: number, b: number) => a - b
 
@@ -11,7 +11,7 @@ test('holds what a plain array holds, in order', () => {
   })
   fc.assert(
     fc.property(runs, fc.nat(4000), (steps, key) => {
-      const sorted = createSorted<number>(ascending)
+      const sorted = new Sorted<number>(ascending)
       const model = new Set<number>()
       for (const { from, length, adds } of steps)
         for (let index = 0; index < length; index += 1) {
@@ -37,7 +37,7 @@ test('holds what a plain array holds, in order', () => {
 
 test.each([1000, 100_000])('takes few comparisons with %i items', (count) => {
   let compared = 0
-  const sorted = createSorted<number>((a, b) => {
+  const sorted = new Sorted<number>((a, b) => {
     compared += 1
     return a - b
   })

@@ -16,13 +16,15 @@ export interface AdmissionView {
   readonly deadlineMs: number
   /** The generation itself; absent while too little is known. */
   readonly ownMs?: number
-  /** Work that runs now or goes first in fair order; absent as `ownMs`. */
+  /** True where `ownMs` is what generations of this very size took; false where it follows from other sizes. */
+  readonly measured: boolean
+  /** Work that runs now or goes first in fair order; absent while too little is known. */
   readonly aheadMs?: number
   /** Until the next slot frees; absent as `ownMs`. */
   readonly nextSlotMs?: number
   /** Until the first waiting job of this caller starts; absent as `ownMs`. */
   readonly ownTurnMs?: number
-  /** True when so little happened lately that the estimate must be put to the test. */
+  /** True when nothing of this size finished lately, so that a refusal by the estimate must be put to the test. */
   readonly stale: boolean
 }
 
@@ -49,10 +51,18 @@ export function judge(view: AdmissionView): RefusedBecause | undefined {
   const mustWait = view.busy >= concurrency || view.queued > 0
   if (mustWait && view.queued >= view.queueLimit) return 'full'
   if (mustWait && view.queuedOfCaller >= view.queueLimitOfCaller) return 'callerFull'
-  if (ownMs === undefined || aheadMs === undefined) return undefined
-  if (ownMs > deadlineMs && !(view.stale && !mustWait)) return 'tooLong'
-  if (mustWait && aheadMs / concurrency + ownMs > deadlineMs) return 'tooLate'
+  if (ownMs === undefined) return undefined
+  // An idle target loses nothing by a picture of a size that was not measured. Where there is no other evidence, one is
+  // let through now and then, so that no wrong estimate stays.
+  if (ownMs > deadlineMs && !(view.stale || (!view.measured && !mustWait))) return 'tooLong'
+  const needsMs = isTest(view) ? 0 : ownMs
+  if (mustWait && aheadMs !== undefined && aheadMs / concurrency + needsMs > deadlineMs) return 'tooLate'
   return undefined
+}
+
+/** True where a generation that is admitted puts its estimate to the test. */
+export function isTest({ ownMs, deadlineMs }: Pick<AdmissionView, 'ownMs' | 'deadlineMs'>): boolean {
+  return ownMs !== undefined && ownMs > deadlineMs
 }
 
 /** The refusal as the caller reads it, with the time after which a retry makes sense. */

@@ -1,12 +1,16 @@
 /** What a target's finished generations teach: how long one takes, and how long the last ones waited. */
 import type { Target } from '../runtimes/targets.ts'
-import { createEstimator, unitsOf, type Work } from './estimate.ts'
+import { createEstimator, magnitudeOf, unitsOf, type Work } from './estimate.ts'
 import type { Spread } from './job.ts'
 
 /** Waits and service times kept for the figures. */
 const RECENT = 200
-/** With no finished generation for this long, an estimate that forbids everything is put to the test; milliseconds. */
+/**
+ * An estimate is put to the test when nothing of its size finished, and no test began, for this long in milliseconds, or
+ * for this many times what it says: tests of large pictures shall not fill the target.
+ */
 const STALE_MS = 60_000
+const STALE_TIMES = 10
 /** 25 steps at 512x512, where neither the request nor the target says what is usual. */
 const DEFAULT_UNITS = 512 * 512 * 25
 
@@ -19,8 +23,26 @@ const COST_STEP = 1 / 1024
 /** A generation that finished. Milliseconds. */
 export interface Sample {
   readonly work: Work
+  /** `Caller.id` of who asked: no caller's samples push out those of all others. */
+  readonly caller: string
   readonly waitMs: number
   readonly serviceMs: number
+}
+
+/** What admission has to know of a generation; see AdmissionView. */
+export interface Forecast {
+  readonly ownMs?: number
+  readonly measured: boolean
+  readonly stale: boolean
+}
+
+/** How long work ahead takes: a fixed part for each job, and a part by cost. */
+export interface WorkModel {
+  readonly fixedMs: number
+  /** For each of the costs of `costOf`. */
+  readonly unitMs: number
+  /** Cost per job up to which this may be trusted. */
+  readonly reach: number
 }
 
 export type Figures = ReturnType<typeof createFigures>
@@ -30,30 +52,53 @@ export function createFigures(target: Pick<Target, 'defaults'>) {
   const estimator = createEstimator()
   const waits: number[] = []
   const services: number[] = []
-  let observedAt = Number.NEGATIVE_INFINITY
+  /** When a test of an estimate began, by the magnitude of its work. */
+  const testedAt = new Map<number | undefined, number>()
   const unit = unitsOf(target.defaults) ?? DEFAULT_UNITS
 
+  const estimate = (work: Work) => estimator.predict(work)?.ms
+
   return {
-    observe({ work, waitMs, serviceMs }: Sample): void {
-      estimator.observe(work, serviceMs)
-      observedAt = performance.now()
+    observe({ work, caller, waitMs, serviceMs }: Sample): void {
+      estimator.observe({ work, caller, ms: serviceMs })
       keep(waits, waitMs)
       keep(services, serviceMs)
     },
     /** Milliseconds of service that this work will take; undefined while too little is known. */
-    estimate: (work: Work) => estimator.estimate(work),
+    estimate,
+    forecast(work: Work): Forecast {
+      const prediction = estimator.predict(work)
+      if (!prediction) return { measured: false, stale: true }
+      const { ms: ownMs, measured, seenAt } = prediction
+      const since = Math.max(seenAt, testedAt.get(magnitudeOf(work)) ?? Number.NEGATIVE_INFINITY)
+      const stale = performance.now() - since > Math.max(STALE_MS, STALE_TIMES * ownMs)
+      return { ownMs, measured, stale }
+    },
+    /** A generation of this work was admitted that its estimate forbids. */
+    tested: (work: Work) => void testedAt.set(magnitudeOf(work), performance.now()),
+    /** How long the work of others takes; undefined while too little is known. */
+    workModel(): WorkModel | undefined {
+      const line = estimator.line()
+      if (line) return { fixedMs: line.fixedMs, unitMs: line.unitMs * unit, reach: line.reach / unit }
+      const usual = estimate(target.defaults)
+      return usual === undefined ? undefined : { fixedMs: usual, unitMs: 0, reach: Number.MAX_VALUE }
+    },
     /** What a job counts in fair order: 1 for the target's default picture; large ones use up more of a turn. */
     costOf: (work: Work) => Math.max(1, Math.round((unitsOf(work) ?? unit) / unit / COST_STEP)) * COST_STEP,
-    /** True when so little happened lately that the estimate must be put to the test. */
-    stale: () => performance.now() - observedAt > STALE_MS,
     report() {
-      const estimate = estimator.estimate(target.defaults)
+      const usual = estimate(target.defaults)
       return {
-        ...(estimate === undefined ? {} : { estimate_ms: Math.round(estimate) }),
+        ...(usual === undefined ? {} : { estimate_ms: Math.round(usual) }),
         ...(services.length === 0 ? {} : { wait_ms: spread(waits), service_ms: spread(services) }),
       }
     },
   }
+}
+
+/** Milliseconds of work ahead; undefined while too little is known of jobs like these. Lua: `aheadOf` (admission.lua). */
+export function aheadOf(model: WorkModel | undefined, ahead: { count: number; cost: number }) {
+  if (!model || ahead.cost > ahead.count * model.reach) return undefined
+  return ahead.count * model.fixedMs + ahead.cost * model.unitMs
 }
 
 function keep(values: number[], value: number): void {

@@ -15,6 +15,13 @@ export interface QueueSample {
   readonly estimate_ms?: number
 }
 
+/** How full the store of pictures is, read at each scrape. */
+export interface ImagesSample {
+  readonly bytes: number
+  readonly maxBytes: number
+  readonly removedEarly: number
+}
+
 export type Metrics = ReturnType<typeof createMetrics>
 
 /** The server's metrics in a registry of their own. */
@@ -91,6 +98,37 @@ export function createMetrics() {
       gauge('diffusers_mcp_job_store_used_bytes', 'Memory that Valkey takes, all it holds included.', 'used')
       gauge('diffusers_mcp_job_store_max_bytes', 'Memory that Valkey may take (maxmemory).', 'max')
     },
+    /** Lets the metrics of the store of pictures read their values at each scrape. */
+    observeImages(sample: () => ImagesSample) {
+      new Gauge({
+        name: 'diffusers_mcp_images_bytes',
+        help: 'What the stored pictures take; with a shared store, at its last check.',
+        registers,
+        collect() {
+          this.set(sample().bytes)
+        },
+      })
+      new Gauge({
+        name: 'diffusers_mcp_images_max_bytes',
+        help: 'What the stored pictures may take.',
+        registers,
+        collect() {
+          this.set(sample().maxBytes)
+        },
+      })
+      let counted = 0
+      new Counter({
+        name: 'diffusers_mcp_images_removed_early_total',
+        help: 'Pictures that this server removed before they expired, because their owner held more than its share of a full store.',
+        registers,
+        collect() {
+          const { removedEarly } = sample()
+          this.inc(removedEarly - counted)
+          counted = removedEarly
+        },
+      })
+    },
+
     /** Lets the gauges of queue, concurrency and estimate read their values at each scrape. */
     observeQueue(sample: () => readonly QueueSample[]) {
       const gauge = (name: string, help: string, value: (target: QueueSample) => number | undefined) =>

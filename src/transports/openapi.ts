@@ -100,7 +100,8 @@ const PREFER = parameter(
 const GENERATION_HEADERS = [
   PREFER,
   parameter('header', 'Idempotency-Key', schemaOf(idempotencyKeySchema, 'input'), {
-    description: 'A retry with the same key joins the work of the first request.',
+    description:
+      'A retry with the same key joins the work of the first request. Without authentication a key has no effect, and `notes` in the answer says so.',
   }),
   parameter(
     'header',
@@ -311,6 +312,7 @@ export function openApiDocument({ tools, version, tokenNeeded, serveMetrics }: O
           ],
           responses: {
             200: answer('The PNG, or a smaller WebP.', { 'image/png': {}, 'image/webp': {} }),
+            304: { description: 'The client has it already: its If-None-Match names it.' },
             ...errors(['invalid_request', 'not_found']),
           },
         },

@@ -86,6 +86,24 @@ const CASES: Record<string, { series: readonly (readonly [string, string])[]; fi
     ],
     fires: [],
   },
+  'the store of pictures is nearly full': {
+    series: [
+      ...HEALTHY,
+      [`diffusers_mcp_images_bytes{${OURS},pod="a"}`, '95x120'],
+      [`diffusers_mcp_images_max_bytes{${OURS},pod="a"}`, '100x120'],
+    ],
+    fires: ['DiffusersMcpPictureStoreFills'],
+  },
+  'the store of pictures has room': {
+    series: [
+      ...HEALTHY,
+      [`diffusers_mcp_images_bytes{${OURS},pod="a"}`, '80x120'],
+      [`diffusers_mcp_images_max_bytes{${OURS},pod="a"}`, '100x120'],
+      [`diffusers_mcp_images_bytes{${FOREIGN},pod="a"}`, '100x120'],
+      [`diffusers_mcp_images_max_bytes{${FOREIGN},pod="a"}`, '100x120'],
+    ],
+    fires: [],
+  },
   'the runtime is not ready': {
     series: [...HEALTHY.slice(0, 1), [`diffusers_runtime_ready{${RUNTIME}}`, '0x120'], ...HEALTHY.slice(2)],
     fires: ['DiffusersRuntimeNotReady'],
@@ -97,6 +115,7 @@ const ALERTS = [
   'DiffusersMcpQueueLong',
   'DiffusersMcpRefuses',
   'DiffusersMcpJobStoreFills',
+  'DiffusersMcpPictureStoreFills',
   'DiffusersRuntimeNotReady',
 ]
 

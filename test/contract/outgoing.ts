@@ -152,9 +152,7 @@ export function outgoingContract(engine: Engine): void {
       // Were anything still counted, these would not all fit.
       await eventually(async () => {
         const answers = await Promise.all(Array.from({ length: READS_THAT_FILL }, () => read('one')))
-        const found = await Promise.all(
-          answers.map((answer) => answer.json() as Promise<{ result?: unknown }>),
-        )
+        const found = await Promise.all(answers.map(messageOf))
         expect(found.filter(({ result }) => result)).toHaveLength(READS_THAT_FILL)
       })
       expect((await bytes(await get('/images/one'))).equals(png)).toBe(true)

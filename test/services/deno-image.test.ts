@@ -1,9 +1,10 @@
 /** What the Deno image may do, by the options in the Dockerfile: its server can keep pictures in a folder. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { ROOT, SIMULATED, start } from '../support/process.ts'
+import { denoAsImage } from '../support/deno-image.ts'
+import { SIMULATED, start } from '../support/process.ts'
 import { call } from '../support/replicas.ts'
 
 let folder: string
@@ -15,11 +16,10 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 /** Starts the server as the image does, with `folder` in the place of /data. */
 function startAsImage(directory: string) {
-  const entry = readFileSync(`${ROOT}Dockerfile`, 'utf8').match(/^ENTRYPOINT (\["deno".*)$/m)?.[1]
-  const [, ...args] = JSON.parse(entry as string) as string[]
+  const { command, options } = denoAsImage(folder)
   return start({
-    command: `${ROOT}node_modules/.bin/deno`,
-    args: args.map((arg) => arg.replace('/data', folder)),
+    command,
+    args: [...options, 'src/main.deno.ts'],
     env: {
       PORT: '0',
       IMAGES_BACKEND: 'filesystem',

@@ -64,6 +64,11 @@ describe.skipIf(forbidden !== undefined).each<Engine>(['node', 'deno'])('on %s',
     const { bavail, bsize } = statfsSync(disk)
     writeFileSync(join(disk, 'ballast'), Buffer.alloc(bavail * bsize))
   }
+  /** Leaves room for a small file, and for no picture. */
+  const nearlyFill = () => {
+    const { bavail, bsize } = statfsSync(disk)
+    writeFileSync(join(disk, 'ballast'), Buffer.alloc(bavail * bsize - PICTURE_BYTES / 4))
+  }
   const empty = () => {
     for (const name of readdirSync(join(disk, 'pictures')))
       rmSync(join(disk, 'pictures', name), { recursive: true })
@@ -82,6 +87,7 @@ describe.skipIf(forbidden !== undefined).each<Engine>(['node', 'deno'])('on %s',
 
   test.each<[string, () => void, RegExp]>([
     ['filled by others', fill, /picture store is full/],
+    ['nearly filled by others', nearlyFill, /picture store is full/],
     ['read-only', () => void mount('-o', 'remount,ro', disk), /picture store cannot be written to/],
   ])('%s: refused before anything is drawn, until it is over', async (_, spoil, reason) => {
     empty()

@@ -47,6 +47,25 @@ describe.skipIf(findValkeyServer() === undefined)('pictures in a full Valkey', (
     await eventually(() => expect(store.trouble?.()).toBeUndefined())
   })
 
+  test('that has too little room for the next picture is found before one is lost', async () => {
+    const png = await makePng({ width: SIDE, height: SIDE, noise: true })
+    const times = {
+      created_at: new Date().toISOString(),
+      expires_at: new Date(Date.now() + 600_000).toISOString(),
+    }
+    await store.put(makeImage(png, { id: 'last', ...times }))
+    const used = () =>
+      server.ask(async (client) => Number((await client.info('memory')).match(/^used_memory:(\d+)/m)?.[1]))
+    await eventually(async () => {
+      // Again and again, because what connections take comes and goes. Everything small is still written.
+      await limit(String((await used()) + Math.round(png.byteLength / 2)))
+      expect(store.trouble?.()).toMatchObject({ message: 'The picture store is full; try again later.' })
+    })
+    expect(await store.head('last')).toBeDefined()
+    await empty()
+    await eventually(() => expect(store.trouble?.()).toBeUndefined())
+  })
+
   test('a picture that is there already is tried until there is room', async () => {
     const png = await makePng({ width: SIDE, height: SIDE, noise: true })
     const now = new Date().toISOString()

@@ -1,7 +1,8 @@
-/** The rule of admission stands in TypeScript and, for the book, in Lua: both say the same of any view. */
+/** The rules of admission stand in TypeScript and, for the book, in Lua: both say the same of anything. */
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type AdmissionView, judge } from '../../src/jobs/admission.ts'
+import { aheadOf } from '../../src/jobs/figures.ts'
 import { readPart } from '../../src/jobs/valkey/book/book.ts'
 import { findValkeyServer, startValkey, type ValkeyServer } from '../support/valkey.ts'
 
@@ -19,11 +20,24 @@ const view: fc.Arbitrary<AdmissionView> = fc
       queueLimitOfCaller: few,
       deadlineMs: ms,
       stale: fc.boolean(),
-      work: fc.option(fc.record({ ownMs: ms, aheadMs: ms }), { nil: undefined }),
+      measured: fc.boolean(),
+      work: fc.option(fc.record({ ownMs: ms, aheadMs: fc.option(ms, { nil: undefined }) }), {
+        nil: undefined,
+      }),
     },
     { noNullPrototype: true },
   )
   .map(({ work, ...counts }) => ({ ...counts, ...work }))
+
+const amount = fc.constantFrom(0, 1, 2, 0.5, 10, 37 / 1024, 1e6)
+const ahead = fc.record(
+  {
+    model: fc.option(fc.record({ fixedMs: amount, unitMs: amount, reach: amount }), { nil: undefined }),
+    count: few,
+    cost: amount,
+  },
+  { noNullPrototype: true },
+)
 
 describe.skipIf(findValkeyServer() === undefined)('admission', () => {
   let valkey: ValkeyServer
@@ -43,5 +57,21 @@ describe.skipIf(findValkeyServer() === undefined)('admission', () => {
     expect(new Set(verdicts as string[])).toEqual(
       new Set(['full', 'callerFull', 'tooLong', 'tooLate', 'admitted']),
     )
+  })
+
+  test('work ahead takes as long for the book as for the backend in memory', async () => {
+    const given = fc.sample(ahead, 2000)
+    const script = `${readPart('admission')}
+      local times = {}
+      for index, one in ipairs(cjson.decode(ARGV[1])) do
+        local ms = aheadOf(one.model, one.count, one.cost)
+        times[index] = ms and string.format('%.17g', ms) or 'unknown'
+      end
+      return times`
+    const times = (await valkey.ask((client) => client.eval(script, 0, JSON.stringify(given)))) as string[]
+    expect(times.map((time) => (time === 'unknown' ? undefined : Number(time)))).toEqual(
+      given.map(({ model, ...sum }) => aheadOf(model, sum)),
+    )
+    expect(new Set(times).size).toBeGreaterThan(10)
   })
 })

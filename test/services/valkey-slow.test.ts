@@ -209,6 +209,24 @@ describe.skipIf(findValkeyServer() === undefined)('on a Valkey', () => {
     expect(events).not.toContain('job runs again')
   })
 
+  test('a reply that nobody waits for any more says that the server is back', async () => {
+    const connection = connectValkey({
+      url: fixedSecret(valkey.url),
+      what: 'job store',
+      log: pino({ level: 'silent' }),
+    })
+    await connection.connected
+    valkey.freeze()
+    try {
+      await expect(connection.use((client) => client.ping())).rejects.toThrow('cannot be reached')
+      expect(connection.isAway()).toBe(true)
+    } finally {
+      valkey.thaw()
+    }
+    await eventually(() => expect(connection.isAway()).toBe(false))
+    await connection.close()
+  })
+
   test('a start that is repeated, because its answer got lost, is the same run', async () => {
     const connection = connectValkey({
       url: fixedSecret(valkey.url),
@@ -223,7 +241,7 @@ describe.skipIf(findValkeyServer() === undefined)('on a Valkey', () => {
       ...{ id, imageId: randomUUID(), owner: 'alice', anonymous: false, target: 'gpu', request: '{}' },
       ...{ requestHash: 'hash', seeded: false, waiter: 'w', leaseMs: 60_000, deadlineMs: 60_000, graceMs: 0 },
       ...{ ttlMs: 60_000, cost: 1, concurrency: 1, queueLimit: 1, queueLimitOfCaller: 1 },
-      ...{ stale: false, closed: false, sizes: {}, reserve: 0 },
+      ...{ measured: false, stale: false, closed: false, sizes: {}, reserve: 0 },
     })
     const start = (attempt: string) =>
       book.start({ id, target: 'gpu', attempt, lockMs: 60_000, maxReruns: 1, exhausted: '' })

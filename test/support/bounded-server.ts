@@ -17,6 +17,19 @@ const { port } = await listen({
         return new Response(
           new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(100_000)) }),
         )
+      case '/chunks': {
+        // Chunks larger than a slice, each of its own byte.
+        let sent = 0
+        return new Response(
+          new ReadableStream({
+            pull(controller) {
+              sent += 1
+              if (sent > 5) controller.close()
+              else controller.enqueue(new Uint8Array(3_000_001).fill(sent))
+            },
+          }),
+        )
+      }
       case '/never':
         return await new Promise<Response>(() => {})
       default:

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { pino } from 'pino'
 import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest'
 import { fixedSecret } from '../../src/auth/secret.ts'
+import type { WorkModel } from '../../src/jobs/figures.ts'
 import type { Job } from '../../src/jobs/job.ts'
 import { type Book, createBook, type Submission } from '../../src/jobs/valkey/book/book.ts'
 import { connectValkey, type Valkey } from '../../src/valkey/connection.ts'
@@ -82,7 +83,9 @@ export function useMeteredBook() {
     concurrency: 1,
     queueLimit: 1_000_000,
     queueLimitOfCaller: 1_000_000,
+    measured: true,
     stale: false,
+    model: { fixedMs: 0, unitMs: given.ownMs ?? 1000, reach: 1e6 },
     closed: false,
     ...given,
   })
@@ -95,14 +98,14 @@ export function useMeteredBook() {
   const open = (concurrency: number) => book.target({ target: 'gpu', concurrency })
   const start = (id: string) =>
     book.start({ id, target: 'gpu', attempt: id, lockMs: NEVER_MS, maxReruns: 1, exhausted: '' })
-  const finish = (id: string, more: { sample?: string; unitMs?: number } = {}) =>
+  const finish = (id: string, more: { sample?: string; model?: WorkModel } = {}) =>
     book.finish({ id, target: 'gpu', run: 1, event: 'finish', image: {}, ...more })
   /** A target with slots that knows how long a unit takes: a second. */
   async function learn(concurrency: number): Promise<void> {
     await open(concurrency)
     const { id } = await admit()
     await start(id)
-    await finish(id, { sample: '{}', unitMs: 1000 })
+    await finish(id, { sample: '{}', model: { fixedMs: 0, unitMs: 1000, reach: 1e6 } })
   }
   /** Messages that `act` publishes. */
   async function published(act: () => Promise<unknown>): Promise<string[]> {

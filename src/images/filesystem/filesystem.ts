@@ -167,16 +167,20 @@ async function inRoom<T>(
 async function checkRoom(options: { directory: string; folder: Folder; bytes: number }): Promise<void> {
   const { directory, folder, bytes } = options
   const { files, catalogue } = folder
+  let free = 0
   try {
     await files.tryToWrite()
-    const free = await files.freeBytes()
-    if (free + catalogue.bytes() < bytes)
-      throw Object.assign(new Error(`${free} bytes free`), { code: 'ENOSPC' })
+    free = await files.freeBytes()
+    if (free >= bytes) return
   } catch (error) {
-    // A full disk takes pictures while older ones can make room.
-    if (isFull(error) && catalogue.bytes() >= Math.max(bytes, 1)) return
-    throw new Error(`${directory} cannot be written to: ${codeOf(error)}`, { cause: error })
+    if (!isFull(error))
+      throw new Error(`${directory} cannot be written to: ${codeOf(error)}`, { cause: error })
   }
+  // A full disk takes pictures while older ones can make room; somebody else may have removed them.
+  await folder.scan()
+  if (catalogue.bytes() > 0 && free + catalogue.bytes() >= bytes) return
+  const cause = Object.assign(new Error(`${free} bytes free`), { code: 'ENOSPC' })
+  throw new Error(`${directory} cannot be written to: ENOSPC`, { cause })
 }
 
 /** True where not the system but Deno forbids it. */

@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto'
 import { type Identity, isAnonymous } from '../../auth/caller.ts'
 import { AppError, quote } from '../../errors.ts'
 import { type GenerationRequest, type ImageRequest, SEED_RANGE } from '../../runtimes/request.ts'
-import { type AdmissionView, judge, REFUSED_AS, refusal } from '../admission.ts'
+import { type AdmissionView, isTest, judge, REFUSED_AS, refusal } from '../admission.ts'
 import { REMEMBERED, withPrompts } from '../ended.ts'
 import { cancelled, keyConflict, noSuchJob, shuttingDown } from '../endings.ts'
 import {
@@ -113,13 +113,8 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
       if (draining) return refuse(lane, 'overloaded', shuttingDown())
       const trouble = images.trouble?.()
       if (trouble) return refuse(lane, 'overloaded', trouble)
-      const view = viewOf(asked)
-      const because = judge(view)
-      if (because) {
-        const ownTurnMs = because === 'callerFull' ? lane.ownTurnMs(turnOf(asked)) : undefined
-        const error = refusal({ target: target.name, because, view: { ...view, ownTurnMs } })
-        return refuse(lane, REFUSED_AS[because], error)
-      }
+      const refused = refusalOf(asked)
+      if (refused) return refuse(lane, refused.reason, refused.error)
       const entry = admit(asked)
       log.debug({ event: 'job admitted', job: entry.job.id, target: target.name, prompt: request.prompt })
       const waiter = addWaiter({ entry, joined: false, life, outlookOf, complete })
@@ -242,10 +237,22 @@ function allow(entry: Entry, { deadlineMs, life }: { deadlineMs: number; life: L
   entry.job = { ...entry.job, deadlineAt: timeOf(entry) + deadlineMs }
 }
 
-const turnOf = ({ caller, work }: Asked) => ({ caller: caller.id, work })
+/** Why this may not wait; undefined where it may. */
+function refusalOf(asked: Asked): { reason: Refusal; error: AppError } | undefined {
+  const { lane, caller, work } = asked
+  const view = viewOf(asked)
+  const because = judge(view)
+  if (because === undefined) {
+    if (isTest(view)) lane.tested(work)
+    return undefined
+  }
+  const ownTurnMs = because === 'callerFull' ? lane.ownTurnMs(caller.id) : undefined
+  const error = refusal({ target: lane.target.name, because, view: { ...view, ownTurnMs } })
+  return { reason: REFUSED_AS[because], error }
+}
 
 function viewOf(asked: Asked): AdmissionView {
-  const { caller, lane, deadlineMs } = asked
+  const { caller, lane, work, deadlineMs } = asked
   const { target, queued } = lane
   return {
     concurrency: target.concurrency,
@@ -255,7 +262,7 @@ function viewOf(asked: Asked): AdmissionView {
     queuedOfCaller: queued.sizeOf(caller.id),
     queueLimitOfCaller: isAnonymous(caller) ? target.queue : target.queuePerCaller,
     deadlineMs,
-    ...lane.predict(turnOf(asked)),
+    ...lane.predict({ caller: caller.id, work }),
   }
 }
 

@@ -1,7 +1,7 @@
 /** One target's slots, queue and figures. */
 import type { Target } from '../../runtimes/targets.ts'
 import type { Work } from '../estimate.ts'
-import { createFigures } from '../figures.ts'
+import { aheadOf, createFigures } from '../figures.ts'
 import type { JobState, Refusal, TargetQueue } from '../job.ts'
 import { createFairQueue } from './fair-queue.ts'
 import { createRanked } from './ranked.ts'
@@ -74,36 +74,38 @@ export function createLane<J extends LaneJob>(target: Target) {
     /** The predictions that admission needs for one more job of this caller; see AdmissionView. */
     predict({ caller, work }: { caller: string; work: Work }) {
       const now = performance.now()
-      const ownMs = figures.estimate(work)
-      if (ownMs === undefined) return { stale: true }
-      const perUnit = ownMs / figures.costOf(work)
+      const forecast = figures.forecast(work)
+      if (forecast.ownMs === undefined) return forecast
       const nextEnd = ends.first()
+      const aheadMs = aheadOf(figures.workModel(), queued.beforeNew(caller))
       return {
-        ownMs,
-        aheadMs: remainingMs(now) + queued.beforeNew(caller).cost * perUnit,
-        nextSlotMs: nextEnd === undefined ? ownMs : Math.max(0, nextEnd - now),
-        stale: figures.stale(),
+        ...forecast,
+        aheadMs: aheadMs === undefined ? undefined : remainingMs(now) + aheadMs,
+        nextSlotMs: nextEnd === undefined ? forecast.ownMs : Math.max(0, nextEnd - now),
       }
     },
+    /** A job of this work was admitted that its estimate forbids. */
+    tested: figures.tested,
 
     /** Until the first waiting job of this caller starts: only who is refused for having too many needs it. */
-    ownTurnMs({ caller, work }: { caller: string; work: Work }): number | undefined {
-      const ownMs = figures.estimate(work)
-      if (ownMs === undefined) return undefined
-      const before = (queued.beforeFirst(caller).cost * ownMs) / figures.costOf(work)
-      return (remainingMs(performance.now()) + before) / target.concurrency
+    ownTurnMs(caller: string): number | undefined {
+      const aheadMs = aheadOf(figures.workModel(), queued.beforeFirst(caller))
+      return aheadMs === undefined
+        ? undefined
+        : (remainingMs(performance.now()) + aheadMs) / target.concurrency
     },
 
     /** A waiting job's place (1 is next) and when it should be finished; undefined where it does not wait. */
     placeOf(entry: J): { position: number; expectedAt: number | undefined } | undefined {
       const before = queued.before(entry)
       if (!before) return undefined
-      const position = before.count + 1
-      const [unitMs, ownMs] = [figures.estimate(target.defaults), figures.estimate(entry.work)]
-      if (unitMs === undefined || ownMs === undefined) return { position, expectedAt: undefined }
       const now = performance.now()
-      const aheadMs = remainingMs(now) + before.cost * unitMs
-      return { position, expectedAt: now + aheadMs / target.concurrency + ownMs }
+      const [aheadMs, ownMs] = [aheadOf(figures.workModel(), before), figures.estimate(entry.work)]
+      const isKnown = aheadMs !== undefined && ownMs !== undefined
+      return {
+        position: before.count + 1,
+        expectedAt: isKnown ? now + (remainingMs(now) + aheadMs) / target.concurrency + ownMs : undefined,
+      }
     },
 
     report(): TargetQueue {

@@ -113,7 +113,7 @@ export function createLife(
       })
       const serviceMs = performance.now() - began
       if (apply(entry, 'finish', { endedAt: timeOf(entry), image })) {
-        lane.observe({ work: entry.work, waitMs: began - entry.since, serviceMs })
+        lane.observe({ work: entry.work, caller: entry.job.owner, waitMs: began - entry.since, serviceMs })
         metrics.serviceSeconds.observe({ target: lane.target.name }, serviceMs / 1000)
       }
     } catch (thrown) {

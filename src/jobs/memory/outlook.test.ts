@@ -134,7 +134,12 @@ test('what happens to one job looks at no other: the same number of looks for an
       },
     })
     for (const serviceMs of [1000, 1000])
-      lane.observe({ work: { width: 512, height: 512, num_inference_steps: 25 }, waitMs: 0, serviceMs })
+      lane.observe({
+        work: { width: 512, height: 512, num_inference_steps: 25 },
+        caller: 'a',
+        waitMs: 0,
+        serviceMs,
+      })
     const waiting = Array.from({ length: queued }, (_, index) => jobOf(`${index % 50}`, 1 + (index % 190)))
     for (const job of waiting) lane.push(job)
     looks = 0

@@ -1,6 +1,6 @@
 /** The jobs that have ended, as long as they are remembered. */
 import { createHash } from 'node:crypto'
-import { createSorted } from '../../images/sorted.ts'
+import { Sorted } from '../../images/sorted.ts'
 import { type Entry, timeOf } from './entry.ts'
 
 interface Holder {
@@ -25,7 +25,7 @@ export function createRemembered(options: {
   /** The one that ended first comes first. */
   const ended = new Set<Entry>()
   const holders = new Map<string, Holder>()
-  const byCount = createSorted<Holder>(
+  const byCount = new Sorted<Holder>(
     (a, b) => a.count - b.count || (a.line < b.line ? -1 : +(a.line > b.line)),
   )
 

@@ -21,11 +21,13 @@ export function createTwins() {
   return {
     /** The job to join; `conflict` where another request came under a key that is taken; undefined: none. */
     find({ key, request, seeded, caller }: Lookup): { entry: Entry; conflict: boolean } | undefined {
+      // Strangers share nothing.
+      if (isAnonymous(caller)) return undefined
       const same = key === undefined ? undefined : joinable(byKey.get(key))
       if (same) return { entry: same, conflict: same.request !== request }
       const twin = joinable(byRequest.get(request))
       if (!twin) return undefined
-      const mayAdopt = !isAnonymous(caller) && (key === undefined || twin.keys.length < MAX_KEYS)
+      const mayAdopt = key === undefined || twin.keys.length < MAX_KEYS
       const shared = twin.life.endsWith('/orphan') ? mayAdopt : key === undefined && seeded
       return shared ? { entry: twin, conflict: false } : undefined
     },

@@ -5,7 +5,7 @@ import type { GenerationRequest } from '../../runtimes/request.ts'
 import type { Target } from '../../runtimes/targets.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { Metrics } from '../../telemetry/metrics.ts'
-import type { Figures } from '../figures.ts'
+import type { Figures, WorkModel } from '../figures.ts'
 import { makePicture } from '../picture.ts'
 import { sizesOf } from '../request-of-job.ts'
 import { type Book, imageFields, type Started } from './book/book.ts'
@@ -56,7 +56,7 @@ export async function runJob(
   const onLost = () => abort.abort(new Lost())
   const tell = (
     event: 'finish' | 'fail' | 'release',
-    more: { image?: Record<string, string>; error?: string; sample?: string; unitMs?: number } = {},
+    more: { image?: Record<string, string>; error?: string; sample?: string; model?: WorkModel } = {},
   ) => persist(() => book.finish({ id, target: target.name, run: number, event, ...more }))
 
   try {
@@ -84,7 +84,7 @@ export async function runJob(
     const { verdict } = await tell('finish', {
       image: imageFields(image),
       sample: JSON.stringify({ by: server, ...sample, work: sizesOf(job.request) }),
-      unitMs: figures.estimate(target.defaults),
+      model: figures.workModel(),
     })
     if (verdict === 'told') metrics.serviceSeconds.observe({ target: target.name }, sample.serviceMs / 1000)
     else log.info({ event: 'picture came too late', job: id, run: number, verdict })

@@ -3,7 +3,7 @@ import { randomInt, randomUUID } from 'node:crypto'
 import { type Identity, isAnonymous } from '../../auth/caller.ts'
 import { type ImageRequest, SEED_RANGE } from '../../runtimes/request.ts'
 import { RESERVE_BYTES } from '../../valkey/memory.ts'
-import { refusal } from '../admission.ts'
+import { isTest, refusal } from '../admission.ts'
 import { withoutPrompts } from '../ended.ts'
 import { keyConflict, shuttingDown, storeFull } from '../endings.ts'
 import type { Jobs, JobsOptions, Refusal, SubmitOptions, Waiter } from '../job.ts'
@@ -77,6 +77,8 @@ export function createSubmit(parts: {
       const expected = waiters.expect(submission.id)
       try {
         const reply = await book.submit(submission)
+        if (reply.verdict === 'admitted' && isTest(submission))
+          lanes.get(target.name).figures.tested(withDefaults(asked, target))
         const waiter = await take(reply, { lease: submission.waiter, expected, trouble })
         if (waiter) return waiter
       } finally {
@@ -99,7 +101,6 @@ function submissionOf(parts: {
   const { idempotencyKey, requestId, deadlineMs = options.deadlineMs } = submitOptions
   const anonymous = isAnonymous(caller)
   const wanted = withDefaults(asked, target)
-  const ownMs = figures.estimate(wanted)
   const request = { seed: randomInt(SEED_RANGE), ...wanted }
   return {
     id: randomUUID(),
@@ -118,8 +119,8 @@ function submissionOf(parts: {
     graceMs: anonymous ? 0 : options.orphanGraceMs,
     ttlMs: options.ttlSeconds * 1000,
     cost: figures.costOf(wanted),
-    ownMs,
-    stale: ownMs === undefined || figures.stale(),
+    ...figures.forecast(wanted),
+    model: figures.workModel(),
     concurrency: target.concurrency,
     queueLimit: target.queue,
     queueLimitOfCaller: anonymous ? target.queue : target.queuePerCaller,

@@ -34,11 +34,17 @@ export const imageAnswer = z.object({
   queued_ms: z.number().optional().describe('Time in the queue, in milliseconds.'),
   inference_ms: z.number().optional().describe('Time in the runtime, in milliseconds.'),
   url: z.string().optional().describe('A signed link to the picture that needs no token until expires_at.'),
-  expires_at: z.string().optional().describe('When the picture is deleted.'),
+  expires_at: z
+    .string()
+    .optional()
+    .describe(
+      'When the picture is deleted at the latest. Before that only later pictures of your own may take its place.',
+    ),
   error: z
     .object({ code: z.string(), message: z.string(), retry_after_seconds: z.int().optional() })
     .optional()
     .describe('Why there is no picture.'),
+  notes: z.array(z.string()).optional().describe('What was asked for without effect.'),
 })
 
 export type ImageAnswer = z.output<typeof imageAnswer>

@@ -83,7 +83,10 @@ export function attachWebSockets({
       const headers = Object.entries(incoming.headersDistinct).flatMap(([name, values]) =>
         (values ?? []).map((value): [string, string] => [name, value]),
       )
-      request = new Request(new URL(incoming.url ?? '', `http://${incoming.headers.host}`), { headers })
+      const { url = '/' } = incoming
+      // Not as a relative URL: of "//name/ws" the name would be the host.
+      const whole = url.startsWith('/') ? `http://${incoming.headers.host}${url}` : url
+      request = new Request(new URL(whole), { headers })
     } catch {
       return new Response(null, { status: 400 })
     }

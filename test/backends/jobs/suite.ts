@@ -92,10 +92,10 @@ export function createJobsSuite(make: MakeJobs, { graceMs = LONG_MS }: { graceMs
         expect((await jobs.get(waiter.job.id, { id: waiter.job.owner })).state).toBe(wanted),
       ),
     /** Lets the target learn that its pictures take about this long. */
-    async teach(ms: number, target = 'gpu') {
+    async teach(ms: number, target = 'gpu', size: Partial<ImageRequest> = {}) {
       for (const seed of [1, 2]) {
         const index = runtime.runs.length
-        const waiter = await suite.submit(CAROL, { seed, model: target })
+        const waiter = await suite.submit(CAROL, { seed, model: target, ...size })
         // From the runtime's call on: a backend may tell that a job runs before its own clock for it does.
         const picture = await suite.run(index)
         await new Promise((resolve) => setTimeout(resolve, ms))

@@ -9,7 +9,17 @@ local function judge(view)
   if mustWait and view.queued >= view.queueLimit then return 'full' end
   if mustWait and view.queuedOfCaller >= view.queueLimitOfCaller then return 'callerFull' end
   if not view.ownMs then return nil end
-  if view.ownMs > view.deadlineMs and not (view.stale and not mustWait) then return 'tooLong' end
-  if mustWait and view.aheadMs / view.concurrency + view.ownMs > view.deadlineMs then return 'tooLate' end
+  local needsMs = view.ownMs
+  if needsMs > view.deadlineMs then
+    if not (view.stale or (not view.measured and not mustWait)) then return 'tooLong' end
+    needsMs = 0
+  end
+  if mustWait and view.aheadMs and view.aheadMs / view.concurrency + needsMs > view.deadlineMs then return 'tooLate' end
   return nil
+end
+
+-- Milliseconds of work ahead, as `aheadOf` in src/jobs/figures.ts; nil while too little is known of jobs like these.
+local function aheadOf(model, count, cost)
+  if not model or cost > count * model.reach then return nil end
+  return count * model.fixedMs + cost * model.unitMs
 end

@@ -6,6 +6,7 @@ import type { Valkey } from '../../../valkey/connection.ts'
 import { type AdmissionView, REFUSED_AS, type RefusedBecause } from '../../admission.ts'
 import { REMEMBERED, withoutPrompts } from '../../ended.ts'
 import { abandoned, cancelled, expired } from '../../endings.ts'
+import type { WorkModel } from '../../figures.ts'
 import type { Job, JobRequest, JobState, Refusal } from '../../job.ts'
 import { type EndState, type LifeState, publicState, TRANSITIONS } from '../../lifecycle.ts'
 
@@ -68,6 +69,7 @@ export interface Submission {
   readonly id: string
   readonly imageId: string
   readonly owner: string
+  /** The owner may be anybody, so this submission joins no job. */
   readonly anonymous: boolean
   readonly target: string
   /** GenerationRequest as JSON, its seed fixed. Kept until the job ends. */
@@ -89,7 +91,10 @@ export interface Submission {
   readonly queueLimit: number
   readonly queueLimitOfCaller: number
   /** See AdmissionView. */
+  readonly measured: boolean
   readonly stale: boolean
+  /** How long the work of others takes; absent while too little is known. */
+  readonly model?: WorkModel
   /** True: join what may be joined, admit nothing new. */
   readonly closed: boolean
   /** Bytes that Valkey must have left for a job to be admitted. */
@@ -239,7 +244,7 @@ export function createBook(options: {
       /** The public error as JSON. */
       error?: string
       sample?: string
-      unitMs?: number
+      model?: WorkModel
     }) => call<{ verdict: 'told' | 'late' | 'lost' }>('finish', asked),
     handback: (asked: { id: string; run: number }) => call<object>('handback', asked),
     sweep: (asked: { leases: boolean; targets: readonly string[] }) =>

@@ -48,8 +48,9 @@ commands.target = function(asked)
 end
 
 -- The job that a submission is a retry of, or may share, and its life; nil when it needs one of its own. Third: true
--- where another request came under a key that is taken.
+-- where another request came under a key that is taken. Strangers share nothing.
 local function findTwin(asked)
+  if asked.anonymous then return nil end
   if asked.key then
     local id, life = joinable(P .. 'key:' .. asked.key)
     if id then return id, life, redis.call('HGET', jobKey(id), 'requestHash') ~= asked.requestHash end
@@ -57,7 +58,7 @@ local function findTwin(asked)
   local id, life = joinable(P .. 'request:' .. asked.requestHash)
   if not id then return nil end
   if isOrphan(life) then
-    if asked.anonymous or asked.key and #keysOf(id) == MAX_KEYS then return nil end
+    if asked.key and #keysOf(id) == MAX_KEYS then return nil end
   elseif asked.key or not asked.seeded then
     return nil
   end
@@ -82,25 +83,26 @@ local function viewOf(asked)
   local target = asked.target
   local view = {
     concurrency = asked.concurrency, queueLimit = asked.queueLimit, queueLimitOfCaller = asked.queueLimitOfCaller,
-    deadlineMs = asked.deadlineMs, ownMs = asked.ownMs, stale = asked.stale,
+    deadlineMs = asked.deadlineMs, ownMs = asked.ownMs, measured = asked.measured, stale = asked.stale,
     busy = redis.call('ZCARD', targetKey(target, 'running')) + redis.call('ZCARD', targetKey(target, 'releasing')),
     queued = redis.call('ZCARD', targetKey(target, 'queued')),
     queuedOfCaller = redis.call('ZCARD', jobsKey(target, lineOf(asked.owner))),
   }
   if not asked.ownMs then return view end
-  local unitMs = asked.ownMs / asked.cost
   local runningMs, nextSlotMs = remaining(target)
-  view.aheadMs = runningMs + costBefore(target, startOf(target, asked.owner)) * unitMs
+  local start = startOf(target, asked.owner)
+  local ahead = aheadOf(asked.model, countBefore(target, start), costBefore(target, start))
+  if ahead then view.aheadMs = runningMs + ahead end
   view.nextSlotMs = nextSlotMs or asked.ownMs
   return view
 end
 
 -- Until the first waiting job of this caller starts, as `aheadMs`: only who is refused for having too many needs it.
 local function ownTurnOf(asked)
-  if not asked.ownMs then return nil end
   local turn, start = turnAt(asked.target, lineOf(asked.owner), 0)
-  local before = turn and costBefore(asked.target, start, turn) or 0
-  return (remaining(asked.target) + before * asked.ownMs / asked.cost) / asked.concurrency
+  if not turn then return nil end
+  local ahead = aheadOf(asked.model, countBefore(asked.target, start, turn), costBefore(asked.target, start, turn))
+  return ahead and (remaining(asked.target) + ahead) / asked.concurrency
 end
 
 local function admit(asked)
@@ -110,7 +112,8 @@ local function admit(asked)
   local line, member = enqueue(target, { id = id, owner = asked.owner, cost = asked.cost, arrival = arrival })
   redis.call('HSET', jobKey(id),
     'id', id, 'imageId', asked.imageId, 'owner', asked.owner, 'target', target, 'request', asked.request,
-    'seeded', asked.seeded and 1 or 0,    'requestHash', asked.requestHash, 'requestId', asked.requestId or '', 'life', 'queued/attended',
+    'seeded', asked.seeded and 1 or 0, 'requestHash', asked.requestHash, 'requestId', asked.requestId or '',
+    'life', 'queued/attended',
     'createdAt', text(NOW), 'deadlineAt', text(deadline), 'cost', exact(asked.cost), 'ownMs', asked.ownMs or 0,
     'graceMs', asked.graceMs, 'ttlMs', asked.ttlMs, 'line', line, 'member', member, 'waiters', 0, 'run', 0, 'reruns', 0)
   for name, value in pairs(asked.sizes) do redis.call('HSET', jobKey(id), 'r:' .. name, value) end
@@ -283,7 +286,11 @@ commands.finish = function(asked)
     local samples = targetKey(asked.target, 'samples')
     redis.call('LPUSH', samples, sample)
     redis.call('LTRIM', samples, 0, SAMPLES - 1)
-    if asked.unitMs then redis.call('HSET', targetKey(asked.target, 'figures'), 'unitMs', asked.unitMs) end
+    local model = asked.model
+    if model then
+      redis.call('HSET', targetKey(asked.target, 'figures'),
+        'fixedMs', exact(model.fixedMs), 'unitMs', exact(model.unitMs), 'reach', exact(model.reach))
+    end
   end
   release(asked.target, id)
   return answer({ verdict = verdict }, sample and { asked.target, sample })

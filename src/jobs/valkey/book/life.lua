@@ -30,7 +30,8 @@ local function begin(id, target)
   local key = jobKey(id)
   local own = num(redis.call('HGET', key, 'ownMs'))
   if own == 0 then
-    own = num(redis.call('HGET', key, 'cost')) * num(redis.call('HGET', targetKey(target, 'figures'), 'unitMs'))
+    local model = redis.call('HMGET', targetKey(target, 'figures'), 'fixedMs', 'unitMs')
+    own = num(model[1]) + num(redis.call('HGET', key, 'cost')) * num(model[2])
   end
   enterRunning(target, id, NOW + own)
   redis.call('ZADD', P .. 'undelivered', NOW, target .. '|' .. id)

@@ -204,6 +204,12 @@ local function withdraw(target, line, members)
   if tag then redis.call('ZADD', tags, exact(tonumber(tag) - freed), line) end
 end
 
+-- How many go before a turn; without one, before a new job that would start at `start`.
+local function countBefore(target, start, turn)
+  local queue = targetKey(target, 'queued')
+  return turn and redis.call('ZRANK', queue, turn) or redis.call('ZCOUNT', queue, '-inf', exact(start))
+end
+
 -- Cost of everything that goes before a turn; without one, before a new job that would start at `start`. A cost is a sum
 -- of powers of two. Each has a set of the turns whose cost it is part of, so that counting those that go before a turn
 -- gives the sum in O(log n), however many different costs wait.

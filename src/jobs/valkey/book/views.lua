@@ -17,9 +17,12 @@ end
 
 -- What every queued job of a target waits for.
 local function outlookOf(target)
-  local figures = redis.call('HMGET', targetKey(target, 'figures'), 'unitMs', 'concurrency')
+  local figures = redis.call('HMGET', targetKey(target, 'figures'), 'fixedMs', 'unitMs', 'reach', 'concurrency')
   if not figures[1] then return {} end
-  return { unitMs = num(figures[1]), concurrency = math.max(1, num(figures[2])), runningMs = (remaining(target)) }
+  return {
+    model = { fixedMs = num(figures[1]), unitMs = num(figures[2]), reach = num(figures[3]) },
+    concurrency = math.max(1, num(figures[4])), runningMs = (remaining(target)),
+  }
 end
 
 -- A job as it is now, with its place in the queue. `outlooks` keeps what is the same for all jobs of a target.
@@ -32,11 +35,12 @@ local function snapshot(id, outlooks)
   job.position = redis.call('ZRANK', targetKey(job.target, 'queued'), turn) + 1
   local outlook = outlooks and outlooks[job.target] or outlookOf(job.target)
   if outlooks then outlooks[job.target] = outlook end
-  if outlook.unitMs then
+  local model = outlook.model
+  local ahead = model and aheadOf(model, job.position - 1, costBefore(job.target, start, turn))
+  if ahead then
     local own = num(job.ownMs)
-    if own == 0 then own = num(job.cost) * outlook.unitMs end
-    local ahead = outlook.runningMs + costBefore(job.target, start, turn) * outlook.unitMs
-    job.expectedAt = NOW + ahead / outlook.concurrency + own
+    if own == 0 then own = model.fixedMs + num(job.cost) * model.unitMs end
+    job.expectedAt = NOW + (outlook.runningMs + ahead) / outlook.concurrency + own
   end
   return job
 end
