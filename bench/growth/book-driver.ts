@@ -31,6 +31,7 @@ export async function createDriver(options: {
   const book = createBook({
     valkey,
     prefix: randomUUID(),
+    remembered: Number.MAX_SAFE_INTEGER,
     onEffects(effects) {
       for (const { id } of effects.granted) {
         queued.delete(id)
@@ -105,7 +106,7 @@ export async function createDriver(options: {
         target: TARGET,
         run,
         event: 'finish',
-        outcome: '{}',
+        image: {},
         sample: '{}',
         model: { fixedMs: 0, unitMs: 1000, reach: 1000 },
       })
@@ -142,4 +143,6 @@ const USUAL = {
   measured: true,
   stale: false,
   closed: false,
+  sizes: {},
+  reserve: 0,
 } satisfies Partial<Submission>

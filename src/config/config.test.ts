@@ -197,7 +197,7 @@ describe('JOBS_BACKEND=valkey', () => {
 
   test('is read with its lock and its re-runs', () => {
     const { jobs, valkeyUrl } = loadConfig({ ...VALKEY, JOB_LOCK_MS: '2000' })
-    expect(jobs).toEqual({ backend: 'valkey', lockMs: 2000, maxReruns: 3 })
+    expect(jobs).toEqual({ backend: 'valkey', lockMs: 2000, maxReruns: 3, remembered: 20_000 })
     expect(valkeyUrl?.read()).toBe(VALKEY.VALKEY_URL)
   })
 

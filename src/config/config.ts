@@ -60,6 +60,7 @@ export interface Config extends DataSettings {
     readonly backend: Raw['JOBS_BACKEND']
     readonly lockMs: number
     readonly maxReruns: number
+    readonly remembered: number
   }
   readonly images: {
     readonly backend: Raw['IMAGES_BACKEND']
@@ -123,7 +124,12 @@ export function loadConfig(env: Environment): Config {
     drainDelayMs: value.DRAIN_DELAY_MS,
     drainMs: value.DRAIN_MS,
     valkeyUrl: secrets.VALKEY_URL,
-    jobs: { backend: value.JOBS_BACKEND, lockMs: value.JOB_LOCK_MS, maxReruns: value.JOB_MAX_RERUNS },
+    jobs: {
+      backend: value.JOBS_BACKEND,
+      lockMs: value.JOB_LOCK_MS,
+      maxReruns: value.JOB_MAX_RERUNS,
+      remembered: value.JOBS_REMEMBERED,
+    },
     images: {
       backend: value.IMAGES_BACKEND,
       directory: value.IMAGES_DIR,

@@ -222,6 +222,12 @@ export const SETTINGS = {
       'noeviction.',
     { secret: true },
   ),
+  JOBS_REMEMBERED: setting(
+    wholeNumber(1000, 100_000_000),
+    'How many ended jobs are remembered in all, at most for IMAGE_TTL_SECONDS. Beyond it the oldest one of the ' +
+      'caller who has most is forgotten. Each takes up to 2 KiB.',
+    { default: '20000' },
+  ),
   JOB_LOCK_MS: setting(
     wholeNumber(1000, 10 * MINUTE_MS),
     'A server that is silent for this long, in milliseconds, loses its generations. Another server ' +

@@ -29,6 +29,9 @@ export interface ImageRecord {
   readonly expires_at: string
 }
 
+/** A picture without its texts: enough to find, send and show it. */
+export type ImageFacts = Omit<ImageRecord, 'prompt' | 'negative_prompt'>
+
 export interface StoredImage {
   readonly record: ImageRecord
   readonly png: Uint8Array
@@ -65,7 +68,7 @@ export interface ImageStore {
    * The bytes of a picture that `head` has just returned, piece by piece; undefined when it is gone. Read it to its end
    * or cancel it. It fails where the store does meanwhile. Absent where the store has only whole pictures.
    */
-  stream?(record: ImageRecord): Promise<ReadableStream<Uint8Array> | undefined>
+  stream?(record: ImageFacts): Promise<ReadableStream<Uint8Array> | undefined>
   /** The record without the bytes. */
   head(id: string): Promise<ImageRecord | undefined>
   /** True when there was something to delete. */

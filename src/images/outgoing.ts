@@ -4,7 +4,7 @@
  */
 import { type Identity, isAnonymous } from '../auth/caller.ts'
 import { AppError, type ErrorCode } from '../errors.ts'
-import type { ImageRecord, ImageStore } from './image.ts'
+import type { ImageFacts, ImageStore } from './image.ts'
 
 const MIB = 2 ** 20
 
@@ -53,7 +53,7 @@ export interface Outgoing {
    * @throws AppError as `take`, and what the store throws.
    */
   open(
-    record: ImageRecord,
+    record: ImageFacts,
     to: { readonly receiver: Receiver; readonly onSent: OnSent },
   ): Promise<Uint8Array | ReadableStream<Uint8Array> | undefined>
 }

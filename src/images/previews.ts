@@ -5,7 +5,7 @@
 import { availableParallelism } from 'node:os'
 import { AppError } from '../errors.ts'
 import { createSlots } from '../slots.ts'
-import type { ImageRecord, ImageStore } from './image.ts'
+import type { ImageFacts, ImageStore } from './image.ts'
 import type { makePreview, Preview, PreviewSize } from './preview.ts'
 
 /**
@@ -35,7 +35,7 @@ export interface Previews {
    * @throws AppError as `makePreview`; `not_found` when the picture is gone, `rate_limited` beyond `maxWaiting`, what the
    * store throws; the signal's reason once it aborts.
    */
-  of(record: ImageRecord, size: PreviewSize, asker: PreviewAsker): Promise<Preview>
+  of(record: ImageFacts, size: PreviewSize, asker: PreviewAsker): Promise<Preview>
 }
 
 /** A preview that is made or waits for that. */

@@ -11,6 +11,7 @@ import { sha256 } from '../hash.ts'
 import { retry } from '../retry.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { connectValkey, infoField, risksOf, type Valkey } from '../valkey/connection.ts'
+import { JOBS_BYTES } from '../valkey/memory.ts'
 import { checkLimit, cursorOf, digits, hasExpired, type Place, parseCursor } from './catalogue.ts'
 import { checkFits, checkImage, checkShare, isImageId, parseRecord } from './check.ts'
 import type { ImageRecord, ImageStore } from './image.ts'
@@ -28,8 +29,6 @@ const CHECK_LIVES_MS = 1000
 const OVERHEAD_BYTES = 1024
 /** Valkey's allocator rounds large values up, by a fifth at most. */
 const ALLOCATOR_FACTOR = 1.25
-/** For 16,000 jobs on the same server, by the figures of docs/scaling.md. */
-const JOBS_BYTES = 64 * 2 ** 20
 
 export interface ValkeyImagesOptions {
   readonly url: Secret

@@ -37,6 +37,11 @@ export function shuttingDown(): AppError {
   })
 }
 
+/** The job store has no room for another job. */
+export function storeFull(): AppError {
+  return new AppError('overloaded', 'The job store is full; try again later.', { retryAfterSeconds: 5 })
+}
+
 /** No such job, or another caller's. */
 export function noSuchJob(quotedId: string): AppError {
   return new AppError(

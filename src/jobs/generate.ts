@@ -25,8 +25,9 @@ export async function generate(options: {
   const waiter = await jobs.submit(request, caller, submission)
   try {
     const { job: first, watch } = waiter
-    if (budgetMs === 0) onChange?.(first)
-    const job = budgetMs === 0 ? first : await followJob({ watch, budgetMs, signal, onChange })
+    const isHandle = budgetMs === 0 && !hasEnded(first)
+    if (isHandle) onChange?.(first)
+    const job = isHandle ? first : await followJob({ watch, budgetMs, signal, onChange })
     signal?.throwIfAborted()
     if (!hasEnded(job)) await waiter.detach()
     return job

@@ -1,7 +1,7 @@
 /** A job is one generation; this is what the rest of the server sees of it. */
 import type { Identity } from '../auth/caller.ts'
 import type { PublicError } from '../errors.ts'
-import type { ImageRecord, ImageStore } from '../images/image.ts'
+import type { ImageFacts, ImageStore } from '../images/image.ts'
 import type { GenerationRequest, ImageRequest } from '../runtimes/request.ts'
 import type { StepProgress } from '../runtimes/runtime.ts'
 import type { Target } from '../runtimes/targets.ts'
@@ -21,7 +21,8 @@ export interface Job {
   /** `Caller.id` of who asked. */
   readonly owner: string
   readonly target: string
-  readonly request: GenerationRequest
+  /** What to draw. The prompts are there until the job ends. */
+  readonly request: JobRequest
   readonly state: JobState
   readonly createdAt: number
   readonly startedAt?: number
@@ -37,11 +38,16 @@ export interface Job {
   readonly expectedAt?: number
   /** While running, as soon as the runtime reported a step. */
   readonly progress?: StepProgress
-  /** Once succeeded. */
-  readonly image?: ImageRecord
+  /** Once succeeded. Its prompts are there as long as the store of pictures has them. */
+  readonly image?: ImageFacts & Partial<Prompts>
   /** Once failed, cancelled or expired. */
   readonly error?: PublicError
 }
+
+type Prompts = Pick<GenerationRequest, 'prompt' | 'negative_prompt'>
+
+/** A request whose prompts may be gone. */
+export type JobRequest = Partial<Prompts> & Omit<GenerationRequest, keyof Prompts>
 
 const ENDED: ReadonlySet<JobState> = new Set(['succeeded', 'failed', 'cancelled', 'expired'])
 
@@ -119,6 +125,11 @@ export interface JobsOptions {
   readonly orphanGraceMs: number
   /** How long a picture and its job are kept, in seconds. */
   readonly ttlSeconds: number
+  /**
+   * How many ended jobs are remembered in all; absent: 20,000. Beyond it the oldest of whoever has most is forgotten, so
+   * nobody loses one who has at most this number over the callers.
+   */
+  readonly remembered?: number
   readonly log: Logger
   readonly metrics: Metrics
 }

@@ -10,11 +10,17 @@ export interface JobsSettings {
   /** See ValkeyJobsOptions. */
   readonly lockMs: number
   readonly maxReruns: number
+  /** See JobsOptions. */
+  readonly remembered: number
 }
 
 /** The job backend that the settings name; what it needs is loaded only then. */
-export async function openJobs(settings: JobsSettings, options: JobsOptions): Promise<Jobs> {
-  const { backend, url, lockMs, maxReruns } = settings
+export async function openJobs(
+  settings: JobsSettings,
+  parts: Omit<JobsOptions, 'remembered'>,
+): Promise<Jobs> {
+  const { backend, url, lockMs, maxReruns, remembered } = settings
+  const options = { ...parts, remembered }
   if (backend === 'memory' || !url) return createMemoryJobs(options)
   const { createValkeyJobs } = await import('./valkey/jobs.ts')
   return await createValkeyJobs({ ...options, url, lockMs, maxReruns })

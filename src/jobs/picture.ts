@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { toAppError } from '../errors.ts'
 import type { ImageRecord, ImageStore } from '../images/image.ts'
 import { addProvenance } from '../images/provenance.ts'
+import type { GenerationRequest } from '../runtimes/request.ts'
 import type { StepProgress } from '../runtimes/runtime.ts'
 import type { Target } from '../runtimes/targets.ts'
 import type { Job } from './job.ts'
@@ -12,7 +13,8 @@ const STORE_PATIENCE_MS = 10_000
 const STORE_LOOK_MS = 250
 
 export interface MakePictureOptions {
-  readonly job: Pick<Job, 'id' | 'imageId' | 'owner' | 'request'>
+  readonly job: Pick<Job, 'id' | 'imageId' | 'owner'>
+  readonly request: GenerationRequest
   readonly target: Target
   readonly images: ImageStore
   readonly ttlSeconds: number
@@ -26,8 +28,7 @@ export interface MakePictureOptions {
  * @throws AppError of the runtime or the store; the signal's reason once it aborts.
  */
 export async function makePicture(options: MakePictureOptions): Promise<ImageRecord> {
-  const { job, target, images, ttlSeconds, signal, onProgress, requestId } = options
-  const { request } = job
+  const { job, request, target, images, ttlSeconds, signal, onProgress, requestId } = options
   await untilStorable(images, signal)
   const generated = await target.runtime.generate(request, { signal, onProgress, requestId })
   signal.throwIfAborted()

@@ -5,15 +5,17 @@ import { hasEnded, type Job } from './job.ts'
  * The current snapshot at once, then the latest after every change, ending with the first that has ended. A slow reader
  * misses snapshots in between, never the last. Ends early when the signal aborts, or once `isOver` says so.
  * @param options.current the latest snapshot; undefined while there is none yet.
+ * @param options.complete called with the last snapshot, once the job has ended: returns what is told of it.
  * @param options.listeners called by the owner of the job after every change, and when `isOver` turns true.
  */
 export async function* watchSnapshots(options: {
   readonly current: () => Job | undefined
   readonly listeners: { add(listener: () => void): void; delete(listener: () => void): void }
   readonly isOver?: () => boolean
+  readonly complete?: (ended: Job) => Promise<Job>
   readonly signal?: AbortSignal | undefined
 }): AsyncGenerator<Job> {
-  const { current, listeners, isOver, signal } = options
+  const { current, listeners, isOver, complete, signal } = options
   let wake = () => {}
   const listener = () => wake()
   listeners.add(listener)
@@ -24,8 +26,11 @@ export async function* watchSnapshots(options: {
       const job = current()
       if (job && job !== seen) {
         seen = job
-        yield job
-        if (hasEnded(job)) return
+        if (!hasEnded(job)) yield job
+        else {
+          yield complete ? await complete(job) : job
+          return
+        }
       } else if (isOver?.()) return
       else
         await new Promise<void>((resolve) => {

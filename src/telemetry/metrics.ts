@@ -82,6 +82,22 @@ export function createMetrics() {
       buckets: JOB_SECONDS,
       registers,
     }),
+    /** Lets the gauges of the job store read how full it is at each scrape; absent while there is no bound. */
+    observeJobStore(sample: () => { readonly used: number; readonly max: number } | undefined) {
+      const gauge = (name: string, help: string, field: 'used' | 'max') =>
+        new Gauge({
+          name,
+          help,
+          registers,
+          collect() {
+            const room = sample()
+            if (room) this.set(room[field])
+            else this.remove()
+          },
+        })
+      gauge('diffusers_mcp_job_store_used_bytes', 'Memory that Valkey takes, all it holds included.', 'used')
+      gauge('diffusers_mcp_job_store_max_bytes', 'Memory that Valkey may take (maxmemory).', 'max')
+    },
     /** Lets the metrics of the store of pictures read their values at each scrape. */
     observeImages(sample: () => ImagesSample) {
       new Gauge({

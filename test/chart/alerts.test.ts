@@ -63,6 +63,22 @@ const CASES: Record<string, { series: readonly (readonly [string, string])[]; fi
     ],
     fires: ['DiffusersMcpRefuses'],
   },
+  'the job store is nearly full': {
+    series: [
+      ...HEALTHY,
+      [`diffusers_mcp_job_store_used_bytes{${OURS},pod="a"}`, '190000000x120'],
+      [`diffusers_mcp_job_store_max_bytes{${OURS},pod="a"}`, '200000000x120'],
+    ],
+    fires: ['DiffusersMcpJobStoreFills'],
+  },
+  'the job store has room': {
+    series: [
+      ...HEALTHY,
+      [`diffusers_mcp_job_store_used_bytes{${OURS},pod="a"}`, '170000000x120'],
+      [`diffusers_mcp_job_store_max_bytes{${OURS},pod="a"}`, '200000000x120'],
+    ],
+    fires: [],
+  },
   'one caller asks for too much': {
     series: [
       ...HEALTHY,
@@ -98,6 +114,7 @@ const ALERTS = [
   'DiffusersMcpGenerationsFail',
   'DiffusersMcpQueueLong',
   'DiffusersMcpRefuses',
+  'DiffusersMcpJobStoreFills',
   'DiffusersMcpPictureStoreFills',
   'DiffusersRuntimeNotReady',
 ]

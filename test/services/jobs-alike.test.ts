@@ -50,6 +50,8 @@ const sequence = fc.record({
   concurrency: fc.constantFrom(1, 1, 2),
   // 0: who is left ends at once; long: it may be adopted until the end of the sequence.
   graceMs: fc.constantFrom(0, NEVER_MS),
+  // 6: more than one for each caller, so that jobs are forgotten, but not the one that has just ended.
+  remembered: fc.constantFrom(6, undefined),
   operations: fc.array(operation, { minLength: 15, maxLength: 45, size: 'max' }),
 })
 type Sequence = typeof sequence extends fc.Arbitrary<infer T> ? T : never
@@ -61,6 +63,8 @@ interface Side {
   readonly images: JobsOptions['images']
   readonly runs: readonly ManualRun[]
   readonly waiters: Waiter[]
+  /** What each waiter asked for, its seed fixed. */
+  readonly asked: Map<Waiter, Submitted['request']>
   /** Runs that the sequence ended in the runtime. */
   readonly settled: Set<ManualRun>
   /** What each submission came to. */
@@ -74,7 +78,7 @@ describe.skipIf(findValkeyServer() === undefined)('both job backends', () => {
   })
   afterAll(() => valkey?.stop())
 
-  async function openSides({ concurrency, graceMs }: Sequence): Promise<Side[]> {
+  async function openSides({ concurrency, graceMs, remembered }: Sequence): Promise<Side[]> {
     const side = async (name: string, open: (parts: JobsOptions) => Jobs | Promise<Jobs>) => {
       const runtime = createManualRuntime()
       const images = createMemoryImages({ maxBytes: 2 ** 20 })
@@ -85,6 +89,7 @@ describe.skipIf(findValkeyServer() === undefined)('both job backends', () => {
         deadlineMs: NEVER_MS,
         orphanGraceMs: graceMs,
         ttlSeconds: 600,
+        remembered,
         log: pino({ level: 'silent' }),
         metrics: createMetrics(),
       })
@@ -94,6 +99,7 @@ describe.skipIf(findValkeyServer() === undefined)('both job backends', () => {
         images,
         runs: runtime.runs,
         waiters: [],
+        asked: new Map(),
         settled: new Set<ManualRun>(),
         outcomes: [],
       }
@@ -153,11 +159,12 @@ async function play(sides: readonly Side[], { operations }: Sequence): Promise<v
   }
   await Promise.all(drained)
   for (const { waiters, jobs } of sides)
-    for (const { job } of waiters) expect(hasEnded(await jobs.get(job.id, { id: job.owner }))).toBe(true)
+    for (const { job } of waiters)
+      expect(hasEnded((await known(jobs, job)) ?? { state: 'succeeded' })).toBe(true)
 }
 
 async function perform(side: Side, step: Operation, index: number): Promise<void> {
-  const { jobs, images, waiters, settled, outcomes } = side
+  const { jobs, images, waiters, asked, settled, outcomes } = side
   const pick = <T>(items: readonly T[]): T | undefined =>
     'nth' in step ? items[step.nth % Math.max(1, items.length)] : undefined
   const submit = async (caller: string, request: Submitted['request'], key?: string) => {
@@ -172,6 +179,7 @@ async function perform(side: Side, step: Operation, index: number): Promise<void
       waiter.joined ? `joined ${waiters.findIndex(({ job }) => job.id === waiter.job.id)}` : 'new',
     )
     waiters.push(waiter)
+    asked.set(waiter, request)
   }
   switch (step.do) {
     case 'submit': {
@@ -181,14 +189,15 @@ async function perform(side: Side, step: Operation, index: number): Promise<void
       return await submit(caller, { prompt, num_inference_steps: steps, seed }, key)
     }
     case 'repeat': {
-      const { owner, request } = pick(waiters)?.job ?? {}
-      if (!owner || !request) return
-      const { prompt, num_inference_steps } = request
-      return await submit(owner, { prompt, num_inference_steps })
+      const waiter = pick(waiters)
+      if (!waiter) return
+      const { prompt, num_inference_steps } = asked.get(waiter)!
+      return await submit(waiter.job.owner, { prompt, num_inference_steps })
     }
     case 'cancel': {
       const job = pick(waiters)?.job
-      if (job) await jobs.cancel(job.id, { id: job.owner })
+      const gone = (error: AppError) => void outcomes.push(error.code)
+      if (job) await jobs.cancel(job.id, { id: job.owner }).catch(gone)
       return
     }
     case 'leave':
@@ -238,15 +247,23 @@ const live = ({ runs, settled }: Side) => runs.filter((run) => !settled.has(run)
 /** A run's job by its place among the submissions. Anonymous callers can have equal jobs at once. */
 const jobOf = ({ requestId }: ManualRun) => Number(requestId)
 
+/** A job as its caller sees it; undefined once it is forgotten. */
+async function known(jobs: Jobs, { id, owner }: Job): Promise<Job | undefined> {
+  return await jobs.get(id, { id: owner }).catch((error) => {
+    if (error instanceof AppError && error.code === 'not_found') return undefined
+    throw error
+  })
+}
+
 /** What callers see of a side. Which of two free slots begins first is nobody's promise, so runs are told by set. */
 async function view(side: Side) {
   const { jobs, runs, waiters, settled, outcomes } = side
-  const known = await Promise.all(waiters.map(({ job }) => jobs.get(job.id, { id: job.owner })))
+  const seen = await Promise.all(waiters.map(({ job }) => known(jobs, job)))
   const [queue] = jobs.queue()
   const { queued, running, releasing, admitted, ended, refused } = queue!
   return {
     outcomes,
-    jobs: known.map(({ state, position, error }: Job) => ({ state, position, error: error?.code })),
+    jobs: seen.map((job) => job && { state: job.state, position: job.position, error: job.error?.code }),
     runs: runs
       .map((run) => {
         const how = settled.has(run) ? 'settled' : run.signal.aborted ? 'aborted' : 'running'

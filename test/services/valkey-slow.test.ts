@@ -241,7 +241,7 @@ describe.skipIf(findValkeyServer() === undefined)('on a Valkey', () => {
       ...{ id, imageId: randomUUID(), owner: 'alice', anonymous: false, target: 'gpu', request: '{}' },
       ...{ requestHash: 'hash', seeded: false, waiter: 'w', leaseMs: 60_000, deadlineMs: 60_000, graceMs: 0 },
       ...{ ttlMs: 60_000, cost: 1, concurrency: 1, queueLimit: 1, queueLimitOfCaller: 1 },
-      ...{ measured: false, stale: false, closed: false },
+      ...{ measured: false, stale: false, closed: false, sizes: {}, reserve: 0 },
     })
     const start = (attempt: string) =>
       book.start({ id, target: 'gpu', attempt, lockMs: 60_000, maxReruns: 1, exhausted: '' })

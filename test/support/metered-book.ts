@@ -70,6 +70,8 @@ export function useMeteredBook() {
     anonymous: false,
     target: 'gpu',
     request: '{}',
+    sizes: {},
+    reserve: 0,
     requestHash: randomUUID(),
     seeded: false,
     waiter: randomUUID(),
@@ -97,7 +99,7 @@ export function useMeteredBook() {
   const start = (id: string) =>
     book.start({ id, target: 'gpu', attempt: id, lockMs: NEVER_MS, maxReruns: 1, exhausted: '' })
   const finish = (id: string, more: { sample?: string; model?: WorkModel } = {}) =>
-    book.finish({ id, target: 'gpu', run: 1, event: 'finish', outcome: '{}', ...more })
+    book.finish({ id, target: 'gpu', run: 1, event: 'finish', image: {}, ...more })
   /** A target with slots that knows how long a unit takes: a second. */
   async function learn(concurrency: number): Promise<void> {
     await open(concurrency)

@@ -7,7 +7,7 @@
  * metadata, which holds 2 KB where a record with two long prompts takes 24.
  */
 import { parseRecord } from '../check.ts'
-import type { ImageRecord, StoredImage } from '../image.ts'
+import type { ImageFacts, ImageRecord, StoredImage } from '../image.ts'
 import type { S3Client } from './client.ts'
 import type { Entry, Keys } from './keys.ts'
 
@@ -60,7 +60,7 @@ export function createObjects({ client, keys }: { client: S3Client; keys: Keys }
   }
 
   /** The bytes of a picture without its record, as they arrive; undefined when it is gone. */
-  function stream({ id, bytes }: ImageRecord): Promise<ReadableStream<Uint8Array> | undefined> {
+  function stream({ id, bytes }: ImageFacts): Promise<ReadableStream<Uint8Array> | undefined> {
     return client.open({
       method: 'GET',
       key: keys.picture(id),

@@ -1,6 +1,8 @@
 /** A job in this process's memory, with what its run and its waiters need. */
+
+import { keptOf } from '../ended.ts'
 import type { Work } from '../estimate.ts'
-import type { Job, Waiter } from '../job.ts'
+import type { Job } from '../job.ts'
 import type { LifeState } from '../lifecycle.ts'
 import type { Lane } from './lane.ts'
 
@@ -14,14 +16,18 @@ export interface Entry {
   life: LifeState
   readonly lane: Lane<Entry>
   readonly work: Work
-  /** Under what other submissions find this job: its request, and its idempotency keys. */
-  readonly request: string
-  readonly keys: Set<string>
-  readonly requestId: string | undefined
-  readonly abort: AbortController
-  readonly waiters: Set<Waiter>
-  readonly listeners: Set<() => void>
-  deadline: NodeJS.Timeout
+  /** Hashes under which other submissions find this job: its request, and its idempotency keys. */
+  request: string
+  keys: string[]
+  /** Of a request that names its seed. */
+  readonly seeded: boolean
+  requestId: string | undefined
+  /** While it runs. */
+  abort: AbortController | undefined
+  /** Who waits for it: a number, and what to call after a change. */
+  waiters: number
+  listeners: Set<() => void> | undefined
+  deadline: NodeJS.Timeout | undefined
   grace: NodeJS.Timeout | undefined
 }
 
@@ -42,5 +48,14 @@ export function currentOf(entry: Entry): Job {
 /** Changes the job and tells those who watch it. */
 export function change(entry: Entry, patch: Partial<Job>): void {
   entry.job = { ...entry.job, ...patch }
-  for (const listener of entry.listeners) listener()
+  for (const listener of entry.listeners ?? []) listener()
+}
+
+/** Nothing is kept of a job that ended but what is asked for after that. */
+export function shrink(entry: Entry): void {
+  entry.job = keptOf(entry.job)
+  entry.requestId = undefined
+  entry.abort = undefined
+  clearTimeout(entry.deadline)
+  entry.deadline = undefined
 }

@@ -1,21 +1,23 @@
 /** Jobs in this process: accepted work lives while the process lives. */
-import { randomInt, randomUUID } from 'node:crypto'
+import { randomInt } from 'node:crypto'
 import { type Identity, isAnonymous } from '../../auth/caller.ts'
 import { AppError, quote } from '../../errors.ts'
 import { type GenerationRequest, type ImageRequest, SEED_RANGE } from '../../runtimes/request.ts'
 import { type AdmissionView, isTest, judge, REFUSED_AS, refusal } from '../admission.ts'
+import { REMEMBERED, withPrompts } from '../ended.ts'
 import { cancelled, keyConflict, noSuchJob, shuttingDown } from '../endings.ts'
 import {
   hasEnded,
+  type Job,
   type Jobs,
   type JobsOptions,
   type Refusal,
   type SubmitOptions,
   type Waiter,
 } from '../job.ts'
-import { canonical, chooseTarget, withDefaults } from '../request-of-job.ts'
+import { canonical, chooseTarget, hashOf, newId, sizesOf, withDefaults } from '../request-of-job.ts'
 import { watchSnapshots } from '../watch.ts'
-import { currentOf, type Entry, timeOf } from './entry.ts'
+import { currentOf, type Entry, shrink, timeOf } from './entry.ts'
 import { createLane, type Lane } from './lane.ts'
 import { createLife, type Life } from './life.ts'
 import { createOutlook, type Outlook } from './outlook.ts'
@@ -24,14 +26,16 @@ import { createTwins } from './twins.ts'
 
 /** A job backend that keeps everything in this process's memory. */
 export function createMemoryJobs(options: JobsOptions): Jobs {
-  const { targets, images, log, metrics, ttlSeconds } = options
+  const { targets, images, log, metrics, ttlSeconds, remembered = REMEMBERED } = options
   const lanes = new Map(targets.map((target) => [target.name, createLane<Entry>(target)]))
   const entries = new Map<string, Entry>()
   const outlooks = new Map(targets.map(({ name }) => [name, createOutlook()]))
   const outlookOf: OutlookOf = ({ target }) => outlooks.get(target.name) as Outlook
   const twins = createTwins()
-  const remembered = createRemembered({
+  const complete: Complete = (job) => withPrompts(job, images)
+  const endedJobs = createRemembered({
     ttlSeconds,
+    atMost: remembered,
     forget(entry) {
       entries.delete(entry.job.id)
       twins.release(entry)
@@ -41,7 +45,9 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
     ...options,
     onMove: (lane) => outlookOf(lane).ask(),
     onEnd(entry) {
-      remembered.add(entry)
+      shrink(entry)
+      twins.settle(entry)
+      endedJobs.add(entry)
       tellIfIdle()
     },
     onRelease: tellIfIdle,
@@ -73,18 +79,8 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
   function join(entry: Entry, { key, deadlineMs }: Asked): Waiter {
     life.apply(entry, 'join')
     twins.remember(entry, key)
-    allow(entry, deadlineMs)
-    return addWaiter({ entry, joined: true, life, outlookOf })
-  }
-
-  /** Whoever joins may allow more time; nobody is given less than was promised. */
-  function allow(entry: Entry, deadlineMs: number): void {
-    const deadlineBy = performance.now() + deadlineMs
-    if (hasEnded(entry.job) || deadlineBy <= entry.deadlineBy) return
-    clearTimeout(entry.deadline)
-    entry.deadline = setTimeout(() => life.expire(entry), deadlineMs)
-    entry.deadlineBy = deadlineBy
-    entry.job = { ...entry.job, deadlineAt: timeOf(entry) + deadlineMs }
+    allow(entry, { deadlineMs, life })
+    return addWaiter({ entry, joined: true, life, outlookOf, complete })
   }
 
   /** A new job in the queue. */
@@ -121,23 +117,23 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
       if (refused) return refuse(lane, refused.reason, refused.error)
       const entry = admit(asked)
       log.debug({ event: 'job admitted', job: entry.job.id, target: target.name, prompt: request.prompt })
-      const waiter = addWaiter({ entry, joined: false, life, outlookOf })
+      const waiter = addWaiter({ entry, joined: false, life, outlookOf, complete })
       life.startNext(lane)
       return waiter
     },
 
     async get(id, caller) {
-      return currentOf(owned(id, caller))
+      return await complete(currentOf(owned(id, caller)))
     },
 
     async *watch(id, caller, signal) {
-      yield* watchEntry({ entry: owned(id, caller), outlookOf, signal })
+      yield* watchEntry({ entry: owned(id, caller), outlookOf, complete, signal })
     },
 
     async cancel(id, caller) {
       const entry = owned(id, caller)
       life.stop(entry, 'cancel', cancelled())
-      return entry.job
+      return await complete(entry.job)
     },
 
     async check() {},
@@ -161,6 +157,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
   }
 }
 
+type Complete = (job: Job) => Promise<Job>
 type OutlookOf = (lane: Lane<Entry>) => Outlook
 
 /** A submission, its target's defaults filled in. */
@@ -189,8 +186,8 @@ function askedFor(parts: {
     caller,
     lane,
     work,
-    request: `${caller.id}\n${lane.target.name}\n${canonical(work)}`,
-    key: idempotencyKey === undefined ? undefined : `${caller.id}\n${idempotencyKey}`,
+    request: hashOf(caller.id, lane.target.name, canonical(work)),
+    key: idempotencyKey === undefined ? undefined : hashOf(caller.id, idempotencyKey),
     seeded: request.seed !== undefined,
     deadlineMs,
     requestId,
@@ -203,8 +200,8 @@ function entryFor(asked: Asked, life: Life): Entry {
   const since = performance.now()
   const entry: Entry = {
     job: {
-      id: randomUUID(),
-      imageId: randomUUID(),
+      id: newId(),
+      imageId: newId(),
       owner: asked.caller.id,
       target: asked.lane.target.name,
       request: { seed: randomInt(SEED_RANGE), ...asked.work } as GenerationRequest,
@@ -216,17 +213,28 @@ function entryFor(asked: Asked, life: Life): Entry {
     deadlineBy: since + asked.deadlineMs,
     life: 'queued/attended',
     lane: asked.lane,
-    work: asked.work,
+    work: sizesOf(asked.work),
     request: asked.request,
-    keys: new Set(),
+    keys: [],
+    seeded: asked.seeded,
     requestId: asked.requestId,
-    abort: new AbortController(),
-    waiters: new Set(),
-    listeners: new Set(),
+    abort: undefined,
+    waiters: 0,
+    listeners: undefined,
     deadline: setTimeout(() => life.expire(entry), asked.deadlineMs),
     grace: undefined,
   }
   return entry
+}
+
+/** Whoever joins may allow more time; nobody is given less than was promised. */
+function allow(entry: Entry, { deadlineMs, life }: { deadlineMs: number; life: Life }): void {
+  const deadlineBy = performance.now() + deadlineMs
+  if (hasEnded(entry.job) || deadlineBy <= entry.deadlineBy) return
+  clearTimeout(entry.deadline)
+  entry.deadline = setTimeout(() => life.expire(entry), deadlineMs)
+  entry.deadlineBy = deadlineBy
+  entry.job = { ...entry.job, deadlineAt: timeOf(entry) + deadlineMs }
 }
 
 /** Why this may not wait; undefined where it may. */
@@ -258,33 +266,47 @@ function viewOf(asked: Asked): AdmissionView {
   }
 }
 
-function watchEntry(watched: { entry: Entry; outlookOf: OutlookOf; signal?: AbortSignal }) {
-  const { entry, outlookOf, signal } = watched
+function watchEntry(watched: {
+  entry: Entry
+  outlookOf: OutlookOf
+  complete: Complete
+  signal?: AbortSignal
+}) {
+  const { entry, outlookOf, complete, signal } = watched
   const outlook = outlookOf(entry.lane)
   const listeners = {
     add: (listener: () => void) => outlook.listen(entry, listener),
     delete: (listener: () => void) => outlook.unlisten(entry, listener),
   }
-  return watchSnapshots({ current: () => entry.job, listeners, signal })
+  return watchSnapshots({ current: () => entry.job, listeners, complete, signal })
 }
 
-function addWaiter(parts: { entry: Entry; joined: boolean; life: Life; outlookOf: OutlookOf }): Waiter {
-  const { entry, joined, life, outlookOf } = parts
-  const waiter: Waiter = {
+function addWaiter(parts: {
+  entry: Entry
+  joined: boolean
+  life: Life
+  outlookOf: OutlookOf
+  complete: Complete
+}): Waiter {
+  const { entry, joined, life, outlookOf, complete } = parts
+  let left = false
+  entry.waiters += 1
+  return {
     get job() {
       return currentOf(entry)
     },
     joined,
-    watch: (signal) => watchEntry({ entry, outlookOf, signal }),
+    watch: (signal) => watchEntry({ entry, outlookOf, complete, signal }),
     async detach() {
       life.apply(entry, 'detach')
     },
     async leave() {
-      if (entry.waiters.delete(waiter) && entry.waiters.size === 0) life.apply(entry, 'leave')
+      if (left) return
+      left = true
+      entry.waiters -= 1
+      if (entry.waiters === 0) life.apply(entry, 'leave')
     },
   }
-  entry.waiters.add(waiter)
-  return waiter
 }
 
 /** The process ended before the job did. */

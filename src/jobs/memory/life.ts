@@ -1,6 +1,7 @@
 /** The life of the jobs in memory: their states, their turns and their runs. */
 import { isAnonymous } from '../../auth/caller.ts'
 import { type AppError, toAppError } from '../../errors.ts'
+import type { GenerationRequest } from '../../runtimes/request.ts'
 import { abandoned, expired } from '../endings.ts'
 import { hasEnded, type Job, type JobState, type JobsOptions } from '../job.ts'
 import { type EndState, type LifeEvent, next, publicState } from '../lifecycle.ts'
@@ -55,7 +56,6 @@ export function createLife(
     change(entry, { ...patch, state: to })
     onMove(lane)
     if (to === 'running') return
-    clearTimeout(entry.deadline)
     lane.countEnd(to as EndState)
     metrics.jobsEnded.inc({ target: lane.target.name, state: to })
     log.info({
@@ -72,7 +72,8 @@ export function createLife(
 
   /** Ends a job against its will: here at once, in the runtime within a step. */
   function stop(entry: Entry, event: 'cancel' | 'expire' | 'fail' | 'abandon', error: AppError): void {
-    if (apply(entry, event, { endedAt: timeOf(entry), error: error.toPublic() })) entry.abort.abort(error)
+    const { abort } = entry
+    if (apply(entry, event, { endedAt: timeOf(entry), error: error.toPublic() })) abort?.abort(error)
   }
 
   /** Where callers cannot be told apart nobody may adopt, so there is nothing to wait for. */
@@ -94,14 +95,17 @@ export function createLife(
 
   async function run(entry: Entry): Promise<void> {
     const { lane, requestId } = entry
+    const abort = new AbortController()
+    entry.abort = abort
     const began = entry.runningSince as number
     try {
       const image = await makePicture({
         job: entry.job,
+        request: entry.job.request as GenerationRequest,
         target: lane.target,
         images,
         ttlSeconds,
-        signal: entry.abort.signal,
+        signal: abort.signal,
         onProgress(progress) {
           if (!hasEnded(entry.job)) change(entry, { progress })
         },

@@ -45,12 +45,15 @@ export function createOutlook() {
     listen(entry: Entry, listener: () => void): void {
       // Whoever comes is told the place at once, and so are those who watch the same job.
       tellPlace(entry)
+      entry.listeners ??= new Set()
       entry.listeners.add(listener)
       watched.add(entry)
     },
     unlisten(entry: Entry, listener: () => void): void {
-      entry.listeners.delete(listener)
-      if (entry.listeners.size === 0) watched.delete(entry)
+      entry.listeners?.delete(listener)
+      if (entry.listeners?.size) return
+      entry.listeners = undefined
+      watched.delete(entry)
     },
     /** Places may have moved. */
     ask(): void {

@@ -1,5 +1,6 @@
 /** Once: which job a submission is a retry of, or may share. */
 import { type Identity, isAnonymous } from '../../auth/caller.ts'
+import { MAX_KEYS } from '../ended.ts'
 import { hasEnded } from '../job.ts'
 import type { Entry } from './entry.ts'
 
@@ -26,7 +27,8 @@ export function createTwins() {
       if (same) return { entry: same, conflict: same.request !== request }
       const twin = joinable(byRequest.get(request))
       if (!twin) return undefined
-      const shared = twin.life.endsWith('/orphan') || (key === undefined && seeded)
+      const mayAdopt = key === undefined || twin.keys.length < MAX_KEYS
+      const shared = twin.life.endsWith('/orphan') ? mayAdopt : key === undefined && seeded
       return shared ? { entry: twin, conflict: false } : undefined
     },
 
@@ -38,8 +40,17 @@ export function createTwins() {
     /** From now on a retry under this key finds the job. */
     remember(entry: Entry, key: string | undefined): void {
       if (key === undefined) return
-      entry.keys.add(key)
+      if (!entry.keys.includes(key)) entry.keys.push(key)
       byKey.set(key, entry)
+    },
+
+    /** The job has ended: it is found only where another submission could still join it. */
+    settle(entry: Entry): void {
+      if (entry.job.state !== 'succeeded') {
+        this.release(entry)
+        entry.request = ''
+        entry.keys = []
+      } else if (!entry.seeded && byRequest.get(entry.request) === entry) byRequest.delete(entry.request)
     },
 
     /** Forgets under what a job could be found, where no other took its place. */

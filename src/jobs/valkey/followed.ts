@@ -43,11 +43,13 @@ export type FollowedJobs = ReturnType<typeof createFollowedJobs>
  * Follows nothing yet.
  * @param options.read the jobs as the book has them; those that it has not are absent. Never asked for more than
  * READ_AT_ONCE, nor for more before it has answered. May throw while Valkey is away.
+ * @param options.complete see watchSnapshots.
  */
 export function createFollowedJobs(options: {
   readonly read: (ids: readonly string[]) => Promise<ReadonlyMap<string, Job>>
+  readonly complete?: (ended: Job) => Promise<Job>
 }) {
-  const { read } = options
+  const { read, complete } = options
   const entries = new Map<string, Entry>()
   /** To be read: what changed first, then what may have changed. */
   const changed = new Set<string>()
@@ -136,7 +138,7 @@ export function createFollowedJobs(options: {
           if (missed || heard !== job.state) refresh(id)
         },
         watch: (signal) =>
-          watchSnapshots({ current: () => entry.job, listeners: entry.listeners, isOver, signal }),
+          watchSnapshots({ current: () => entry.job, listeners: entry.listeners, isOver, complete, signal }),
         stop() {
           entry.followers -= 1
           if (entry.followers === 0) entries.delete(id)

@@ -5,6 +5,7 @@ import type { Identity } from '../../auth/caller.ts'
 import type { Secret } from '../../auth/secret.ts'
 import { quote } from '../../errors.ts'
 import { connectValkey } from '../../valkey/connection.ts'
+import { withPrompts } from '../ended.ts'
 import { noSuchJob } from '../endings.ts'
 import type { Job, Jobs, JobsOptions } from '../job.ts'
 import { type Book, createBook } from './book/book.ts'
@@ -12,6 +13,7 @@ import { drainLanes } from './drain.ts'
 import { createFollowedJobs, type FollowedJobs } from './followed.ts'
 import { createLanes, type Lanes } from './lanes.ts'
 import { joinPresence } from './presence.ts'
+import { createRoom } from './room.ts'
 import { createSteps } from './steps.ts'
 import { createSubmit } from './submit.ts'
 import { createTargetWorker } from './target-worker.ts'
@@ -42,6 +44,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
   const { targets, log, metrics, lockMs, prefix = 'diffusers-mcp' } = options
   const server = randomUUID()
   const leaseMs = lockMs * LOCKS_PER_LEASE
+  const complete = (job: Job) => withPrompts(job, options.images)
   let draining = false
   /** Draining is over: nothing is left to wait for here. */
   let drained = false
@@ -52,9 +55,11 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     log,
     onReady: () => void upkeep.reconnected(),
   })
+  const room = createRoom({ valkey })
   const book = createBook({
     valkey,
     prefix,
+    remembered: options.remembered,
     onEffects: (effects) => lanes.follow(effects),
   })
   const steps = createSteps({ book })
@@ -65,7 +70,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     metrics,
     startWorker: (lane) => createTargetWorker({ ...options, ...lane, valkey, book, steps, server, prefix }),
   })
-  const followed = createFollowedJobs({ read: (ids) => book.snapshots({ ids }) })
+  const followed = createFollowedJobs({ read: (ids) => book.snapshots({ ids }), complete })
   const waiters = createWaiters({
     book,
     followed,
@@ -73,8 +78,9 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     persistMs: options.deadlineMs,
     isDraining: () => draining,
   })
-  const upkeep = startUpkeep({ valkey, book, lanes, followed, waiters, lockMs, leaseMs, log })
+  const upkeep = startUpkeep({ valkey, book, room, lanes, followed, waiters, lockMs, leaseMs, log })
   metrics.observeQueue(lanes.queue)
+  metrics.observeJobStore(room.known)
 
   const subscriber = valkey.duplicate({ blocking: false })
   hearOthers({ subscriber, book, lanes, followed })
@@ -101,7 +107,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
       isClosed: async () => draining && !(await presence.othersServe()),
     }),
 
-    get: read,
+    get: async (id, caller) => complete(await read(id, caller)),
 
     async *watch(id, caller, signal) {
       const following = followed.follow(id, { isOver: () => drained })
@@ -117,10 +123,13 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
       await read(id, caller)
       const job = await book.event({ id, owner: caller.id, event: 'cancel' })
       if (!job) throw noSuchJob(quote(id))
-      return job
+      return await complete(job)
     },
 
-    check: () => valkey.check(),
+    async check() {
+      await valkey.check()
+      room.check()
+    },
     othersServe: presence.othersServe,
     isCutOff: () => valkey.isAway(),
 

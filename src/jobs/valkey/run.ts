@@ -1,13 +1,14 @@
 /** One run of a job that has its slot: the picture is made, and the book hears how it ended. */
 import { toAppError } from '../../errors.ts'
 import type { ImageStore } from '../../images/image.ts'
+import type { GenerationRequest } from '../../runtimes/request.ts'
 import type { Target } from '../../runtimes/targets.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { Metrics } from '../../telemetry/metrics.ts'
 import type { Figures, WorkModel } from '../figures.ts'
-import type { Job } from '../job.ts'
 import { makePicture } from '../picture.ts'
-import type { Book, Started } from './book/book.ts'
+import { sizesOf } from '../request-of-job.ts'
+import { type Book, imageFields, type Started } from './book/book.ts'
 import type { Steps } from './steps.ts'
 
 /** Why a run was aborted although nobody ended its job: its server stops, or the run is another server's. */
@@ -55,7 +56,7 @@ export async function runJob(
   const onLost = () => abort.abort(new Lost())
   const tell = (
     event: 'finish' | 'fail' | 'release',
-    more: { outcome?: string; sample?: string; model?: WorkModel } = {},
+    more: { image?: Record<string, string>; error?: string; sample?: string; model?: WorkModel } = {},
   ) => persist(() => book.finish({ id, target: target.name, run: number, event, ...more }))
 
   try {
@@ -64,6 +65,7 @@ export async function runJob(
       (number > 1 ? await images.head(job.imageId).catch(() => undefined) : undefined) ??
       (await makePicture({
         job,
+        request: job.request as GenerationRequest,
         target,
         images,
         ttlSeconds,
@@ -80,8 +82,8 @@ export async function runJob(
     }
     figures.observe(sample)
     const { verdict } = await tell('finish', {
-      outcome: JSON.stringify(image),
-      sample: JSON.stringify({ by: server, ...sample, work: workOf(job) }),
+      image: imageFields(image),
+      sample: JSON.stringify({ by: server, ...sample, work: sizesOf(job.request) }),
       model: figures.workModel(),
     })
     if (verdict === 'told') metrics.serviceSeconds.observe({ target: target.name }, sample.serviceMs / 1000)
@@ -107,12 +109,7 @@ export async function runJob(
       message: error.message,
       err: error.cause,
     })
-    await tell('fail', { outcome: JSON.stringify(error.toPublic()) })
+    await tell('fail', { error: JSON.stringify(error.toPublic()) })
     return 'done'
   }
-}
-
-/** What decides how long a generation takes: other servers need no more of the request. */
-function workOf({ request: { width, height, num_inference_steps } }: Job) {
-  return { width, height, num_inference_steps }
 }

@@ -1,13 +1,14 @@
 /** Submissions to the book: an accepted one becomes a waiter, a refused one an error that says what to do. */
 import { randomInt, randomUUID } from 'node:crypto'
 import { type Identity, isAnonymous } from '../../auth/caller.ts'
-import { sha256 } from '../../hash.ts'
 import { type ImageRequest, SEED_RANGE } from '../../runtimes/request.ts'
+import { RESERVE_BYTES } from '../../valkey/memory.ts'
 import { isTest, refusal } from '../admission.ts'
-import { keyConflict, shuttingDown } from '../endings.ts'
+import { withoutPrompts } from '../ended.ts'
+import { keyConflict, shuttingDown, storeFull } from '../endings.ts'
 import type { Jobs, JobsOptions, Refusal, SubmitOptions, Waiter } from '../job.ts'
-import { canonical, chooseTarget, withDefaults } from '../request-of-job.ts'
-import type { Book, Submission, Submitted } from './book/book.ts'
+import { canonical, chooseTarget, hashOf, withDefaults } from '../request-of-job.ts'
+import { type Book, fieldTexts, type Submission, type Submitted } from './book/book.ts'
 import type { Lane, Lanes } from './lanes.ts'
 import type { Waiters } from './waiters.ts'
 
@@ -45,6 +46,8 @@ export function createSubmit(parts: {
           return refuse('conflict', keyConflict())
         case 'closed':
           return refuse('overloaded', trouble ?? shuttingDown())
+        case 'storeFull':
+          return refuse('overloaded', storeFull())
         case 'refused': {
           const error = refusal({ target: target.name, because: reply.because, view: reply.view })
           return refuse(error.code as Refusal, error)
@@ -69,6 +72,7 @@ export function createSubmit(parts: {
         leaseMs,
         // A picture that no store would take is not begun.
         closed: trouble !== undefined || (await isClosed()),
+        reserve: RESERVE_BYTES,
       }
       const expected = waiters.expect(submission.id)
       try {
@@ -91,19 +95,21 @@ function submissionOf(parts: {
   readonly lane: Lane
   readonly options: JobsOptions
   readonly submitOptions: SubmitOptions
-}): Omit<Submission, 'leaseMs' | 'closed'> {
+}): Omit<Submission, 'leaseMs' | 'closed' | 'reserve'> {
   const { asked, caller, lane, options, submitOptions } = parts
   const { target, figures } = lane
   const { idempotencyKey, requestId, deadlineMs = options.deadlineMs } = submitOptions
   const anonymous = isAnonymous(caller)
   const wanted = withDefaults(asked, target)
+  const request = { seed: randomInt(SEED_RANGE), ...wanted }
   return {
     id: randomUUID(),
     imageId: randomUUID(),
     owner: caller.id,
     anonymous,
     target: target.name,
-    request: JSON.stringify({ seed: randomInt(SEED_RANGE), ...wanted }),
+    request: JSON.stringify(request),
+    sizes: fieldTexts(withoutPrompts(request)),
     requestHash: hashOf(caller.id, target.name, canonical(wanted)),
     seeded: asked.seed !== undefined,
     key: idempotencyKey === undefined ? undefined : hashOf(caller.id, idempotencyKey),
@@ -119,9 +125,4 @@ function submissionOf(parts: {
     queueLimit: target.queue,
     queueLimitOfCaller: anonymous ? target.queue : target.queuePerCaller,
   }
-}
-
-/** A name of fixed length for any text; parts cannot run into each other. */
-function hashOf(...parts: readonly string[]): string {
-  return sha256(JSON.stringify(parts), 'base64url')
 }

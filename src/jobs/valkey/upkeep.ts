@@ -5,6 +5,7 @@ import { risksOf, type Valkey } from '../../valkey/connection.ts'
 import type { Book } from './book/book.ts'
 import type { FollowedJobs } from './followed.ts'
 import type { Lanes } from './lanes.ts'
+import type { createRoom } from './room.ts'
 import type { Waiters } from './waiters.ts'
 
 /** Deadlines, orphans and lost deliveries are looked for this often, in milliseconds. */
@@ -22,6 +23,7 @@ export type Upkeep = ReturnType<typeof startUpkeep>
 export function startUpkeep(options: {
   readonly valkey: Valkey
   readonly book: Book
+  readonly room: Pick<ReturnType<typeof createRoom>, 'look'>
   readonly lanes: Lanes
   readonly followed: FollowedJobs
   readonly waiters: Waiters
@@ -29,7 +31,7 @@ export function startUpkeep(options: {
   readonly leaseMs: number
   readonly log: Logger
 }) {
-  const { valkey, book, lanes, followed, waiters, lockMs, leaseMs, log } = options
+  const { valkey, book, room, lanes, followed, waiters, lockMs, leaseMs, log } = options
   /** Since when (`performance.now()`) Valkey answered without a gap: only then is the silence of others theirs. */
   let steadySince: number | undefined
 
@@ -38,6 +40,7 @@ export function startUpkeep(options: {
     try {
       await book.sweep({ leases, targets: lanes.all().map(({ target }) => target.name) })
       steadySince ??= performance.now()
+      await room.look()
     } catch {
       steadySince = undefined
     }

@@ -1,7 +1,7 @@
 /** The answer to a generation, finished or not: one flat shape for all transports, and a result for MCP hosts. */
 import { z } from 'zod'
 import { AppError } from '../../errors.ts'
-import type { ImageRecord, ImageStore } from '../../images/image.ts'
+import type { ImageFacts, ImageStore } from '../../images/image.ts'
 import type { Links } from '../../images/links.ts'
 import { inlineLoad, type Outgoing } from '../../images/outgoing.ts'
 import type { Previews } from '../../images/previews.ts'
@@ -169,7 +169,7 @@ export async function pictureResult(
         type: 'resource_link',
         uri: structured.url ?? `image://${record.id}`,
         name: `${record.id}.png`,
-        title: record.prompt.slice(0, 80),
+        title: record.prompt?.slice(0, 80),
         mimeType: record.media_type,
         size: record.bytes,
       },
@@ -193,7 +193,7 @@ const NOT_SHOWN = {
 
 /** Undefined when the picture is gone. */
 async function show(
-  record: ImageRecord,
+  record: ImageFacts,
   parts: AnswerParts,
   { caller, signal, onSent }: AnswerContext,
 ): Promise<Shown | undefined> {

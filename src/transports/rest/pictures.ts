@@ -2,7 +2,7 @@
 import { type Context, Hono } from 'hono'
 import { requireScope } from '../../auth/scopes.ts'
 import { AppError } from '../../errors.ts'
-import type { ImageRecord, ImageStore } from '../../images/image.ts'
+import type { ImageFacts, ImageRecord, ImageStore } from '../../images/image.ts'
 import type { Links, Variant } from '../../images/links.ts'
 import { type Outgoing, type Receiver, sharedLoad } from '../../images/outgoing.ts'
 import type { Previews } from '../../images/previews.ts'
@@ -55,7 +55,7 @@ export function pictureRoutes(parts: PictureRoutesParts): Hono<AppEnv> {
     return await sendFull(c, image, { caller: c.var.caller })
   }
 
-  const sendFull = async (c: Ctx, record: ImageRecord, receiver: Receiver) => {
+  const sendFull = async (c: Ctx, record: ImageFacts, receiver: Receiver) => {
     const body = await outgoing.open(record, { receiver, onSent: onSent(c) })
     if (!body) throw deletedMeanwhile()
     describeBody(c, record.media_type)

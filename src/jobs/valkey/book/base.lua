@@ -1,5 +1,6 @@
 -- The book of jobs: every change of every job is one call of one script, and so atomic. book.ts joins the parts in this
--- order: base, order, life, admission, views, commands. ARGV[1] names the command, ARGV[2] holds what it takes, as JSON.
+-- order: base, order, ended, life, admission, views, commands. ARGV[1] names the command, ARGV[2] holds what it takes, as JSON,
+-- ARGV[3] says how many ended jobs are remembered.
 --
 -- Keys, all below the prefix KEYS[1]:
 --   job:<id>                 hash    one job; expires some time after its end
@@ -14,12 +15,17 @@
 --   target:<name>:releasing  zset    ids that ended while the runtime had not let go yet, by when they ended
 --   target:<name>:figures    hash    concurrency, counts and totals; endsAhead: the sum of the times in `ahead`
 --   target:<name>:samples    list    the last finished generations, for servers that start later
--- and those of order.lua. Messages about changes go to the channel <prefix>events. Times are this server's, in
+-- and those of order.lua and ended.lua. Messages about changes go to the channel <prefix>events. Times are this server's, in
 -- milliseconds.
 
 local P = KEYS[1]
 local clock = redis.call('TIME')
 local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+-- A full Valkey refuses a script's first command that could take memory, and no command after its first write. What ends
+-- or goes on with jobs always has room, because only admissions are refused before that: a script that calls this may
+-- write all it has to.
+local function writeAnyway() redis.call('DEL', P .. 'nothing') end
 
 -- What happened in this call: goes to the caller, and to everybody else as one message.
 local changes, ended, granted, touched = {}, {}, {}, {}

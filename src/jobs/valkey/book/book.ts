@@ -1,21 +1,21 @@
 /** The book of jobs in Valkey: typed commands over one script, where every change of a job is made. */
 import { readFileSync } from 'node:fs'
 import type { PublicError } from '../../../errors.ts'
-import type { ImageRecord } from '../../../images/image.ts'
-import type { GenerationRequest } from '../../../runtimes/request.ts'
+import type { ImageFacts, ImageRecord } from '../../../images/image.ts'
 import type { Valkey } from '../../../valkey/connection.ts'
 import { type AdmissionView, REFUSED_AS, type RefusedBecause } from '../../admission.ts'
+import { REMEMBERED, withoutPrompts } from '../../ended.ts'
 import { abandoned, cancelled, expired } from '../../endings.ts'
 import type { WorkModel } from '../../figures.ts'
-import type { Job, JobState, Refusal } from '../../job.ts'
+import type { Job, JobRequest, JobState, Refusal } from '../../job.ts'
 import { type EndState, type LifeState, publicState, TRANSITIONS } from '../../lifecycle.ts'
 
 /** The parts of the script, in the order in which they build on each other. */
-const PARTS = ['base', 'order', 'life', 'admission', 'views', 'commands']
+const PARTS = ['base', 'order', 'ended', 'life', 'admission', 'views', 'commands']
 /** Tables that TypeScript and Lua share: one source for every backend. */
 const TABLES = { __TRANSITIONS__: TRANSITIONS, __REFUSED_AS__: REFUSED_AS }
 /** Part of every key: servers with another layout of the book do not touch this one's. */
-const LAYOUT = 'v3'
+const LAYOUT = 'v4'
 /** Jobs, waiters or runs that one script takes at most: Valkey serves nobody else meanwhile. */
 const SLICE = 200
 
@@ -72,8 +72,10 @@ export interface Submission {
   /** The owner may be anybody, so this submission joins no job. */
   readonly anonymous: boolean
   readonly target: string
-  /** GenerationRequest as JSON, its seed fixed. */
+  /** GenerationRequest as JSON, its seed fixed. Kept until the job ends. */
   readonly request: string
+  /** The same without its prompts, each value as JSON: kept longer. */
+  readonly sizes: Readonly<Record<string, string>>
   readonly requestHash: string
   readonly seeded: boolean
   readonly key?: string
@@ -95,10 +97,12 @@ export interface Submission {
   readonly model?: WorkModel
   /** True: join what may be joined, admit nothing new. */
   readonly closed: boolean
+  /** Bytes that Valkey must have left for a job to be admitted. */
+  readonly reserve: number
 }
 
 export type Submitted =
-  | { readonly verdict: 'conflict' | 'closed' }
+  | { readonly verdict: 'conflict' | 'closed' | 'storeFull' }
   | { readonly verdict: 'succeeded' | 'joined' | 'admitted'; readonly job: Job }
   | { readonly verdict: 'refused'; readonly because: RefusedBecause; readonly view: AdmissionView }
 
@@ -124,15 +128,22 @@ export type Book = ReturnType<typeof createBook>
 export function createBook(options: {
   readonly valkey: Valkey
   readonly prefix: string
+  /** See JobsOptions. */
+  readonly remembered?: number
   readonly onEffects: (effects: Effects) => void
 }) {
-  const { valkey, prefix, onEffects } = options
+  const { valkey, prefix, remembered = REMEMBERED, onEffects } = options
   const keys = `${prefix}:book:${LAYOUT}:`
   valkey.define('book', { numberOfKeys: 1, lua: PARTS.map(readPart).join('\n') })
 
   async function call<T>(command: string, asked: object, { probe = false, aside = false } = {}): Promise<T> {
     const send = (client: unknown) =>
-      (client as { book(...args: string[]): Promise<string> }).book(keys, command, JSON.stringify(asked))
+      (client as { book(...args: string[]): Promise<string> }).book(
+        keys,
+        command,
+        JSON.stringify(asked),
+        String(remembered),
+      )
     const reply = await (aside ? valkey.aside(send) : valkey.use(send, { probe }))
     const { ended, granted, targets, behind, ...rest } = JSON.parse(reply)
     onEffects({
@@ -228,8 +239,10 @@ export function createBook(options: {
       target: string
       run: number
       event: 'finish' | 'fail' | 'release'
-      /** The image's record, or the public error; as JSON. */
-      outcome?: string
+      /** The picture's record, see `imageFields`. */
+      image?: Readonly<Record<string, string>>
+      /** The public error as JSON. */
+      error?: string
       sample?: string
       model?: WorkModel
     }) => call<{ verdict: 'told' | 'late' | 'lost' }>('finish', asked),
@@ -252,7 +265,7 @@ function toJob(row: Row, now: number): Job {
     imageId: row.imageId as string,
     owner: row.owner as string,
     target: row.target as string,
-    request: JSON.parse(row.request as string) as GenerationRequest,
+    request: requestOf(row),
     state: publicState(row.life as LifeState),
     createdAt: Number(row.createdAt),
     ...time('startedAt'),
@@ -261,10 +274,52 @@ function toJob(row: Row, now: number): Job {
     ...time('position'),
     ...(expectedAt === undefined ? {} : { expectedAt }),
     ...(row.progress === undefined ? {} : { progress: JSON.parse(row.progress) }),
-    ...(row.image === undefined ? {} : { image: JSON.parse(row.image) as ImageRecord }),
+    ...(publicState(row.life as LifeState) === 'succeeded' ? { image: imageOf(row) } : {}),
   } as Job
   const error = errorOf(row, job)
   return error ? { ...job, error } : job
+}
+
+/** Values as JSON, for a hash. */
+export function fieldTexts(values: object): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(values)
+      .filter(([, value]) => value !== undefined)
+      .map(([name, value]) => [name, JSON.stringify(value)]),
+  )
+}
+
+/** What the book keeps of a picture: what it does not know from the job, and no prompts. */
+export function imageFields(record: ImageRecord): Record<string, string> {
+  const { id, job_id, owner, target, media_type, ...facts } = withoutPrompts(record)
+  return fieldTexts(facts)
+}
+
+function imageOf(row: Row): ImageFacts {
+  return {
+    ...{ id: row.imageId, job_id: row.id, owner: row.owner, media_type: 'image/png', target: row.target },
+    ...fieldsOf('i:', row),
+  } as ImageFacts
+}
+
+/** With its prompts until the job ends. A finished one has what its picture was drawn with. */
+function requestOf(row: Row): JobRequest {
+  if (row.request !== undefined) return JSON.parse(row.request)
+  if (row.life !== 'succeeded') return fieldsOf('r:', row) as unknown as JobRequest
+  const { seed, width, height, num_inference_steps, guidance_scale } = imageOf(row)
+  return {
+    ...{ seed, width, height },
+    ...(num_inference_steps === undefined ? {} : { num_inference_steps }),
+    ...(guidance_scale === undefined ? {} : { guidance_scale }),
+  }
+}
+
+function fieldsOf(prefix: string, row: Row): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(row)
+      .filter(([name]) => name.startsWith(prefix))
+      .map(([name, value]) => [name.slice(prefix.length), JSON.parse(value as string)]),
+  )
 }
 
 function errorOf(row: Row, job: Job): PublicError | undefined {

@@ -30,6 +30,16 @@ end
 
 local commands = {}
 
+-- Whether one more job, and what it takes until it has ended, would come too near to Valkey's maxmemory. Where that is not
+-- known Valkey itself says when it is full.
+local function isFull(bytes)
+  local known, info = pcall(redis.call, 'INFO', 'memory')
+  if not known then return false end
+  local function field(name) return num(string.match(info, '\n' .. name .. ':(%d+)')) end
+  local most = field('maxmemory')
+  return most > 0 and most - field('used_memory') + field('mem_not_counted_for_evict') < bytes
+end
+
 -- A server tells how many generations a target takes at once, and gets what happened so far.
 commands.target = function(asked)
   redis.call('HSET', targetKey(asked.target, 'figures'), 'concurrency', asked.concurrency)
@@ -47,7 +57,11 @@ local function findTwin(asked)
   end
   local id, life = joinable(P .. 'request:' .. asked.requestHash)
   if not id then return nil end
-  if not isOrphan(life) and (asked.key or not asked.seeded) then return nil end
+  if isOrphan(life) then
+    if asked.key and #keysOf(id) == MAX_KEYS then return nil end
+  elseif asked.key or not asked.seeded then
+    return nil
+  end
   return id, life, false
 end
 
@@ -98,9 +112,11 @@ local function admit(asked)
   local line, member = enqueue(target, { id = id, owner = asked.owner, cost = asked.cost, arrival = arrival })
   redis.call('HSET', jobKey(id),
     'id', id, 'imageId', asked.imageId, 'owner', asked.owner, 'target', target, 'request', asked.request,
-    'requestHash', asked.requestHash, 'requestId', asked.requestId or '', 'life', 'queued/attended',
+    'seeded', asked.seeded and 1 or 0, 'requestHash', asked.requestHash, 'requestId', asked.requestId or '',
+    'life', 'queued/attended',
     'createdAt', text(NOW), 'deadlineAt', text(deadline), 'cost', exact(asked.cost), 'ownMs', asked.ownMs or 0,
     'graceMs', asked.graceMs, 'ttlMs', asked.ttlMs, 'line', line, 'member', member, 'waiters', 0, 'run', 0, 'reruns', 0)
+  for name, value in pairs(asked.sizes) do redis.call('HSET', jobKey(id), 'r:' .. name, value) end
   addLease(id, asked.waiter, asked.leaseMs)
   redis.call('ZADD', P .. 'due', deadline, 'expire|' .. id)
   redis.call('SET', P .. 'request:' .. asked.requestHash, id, 'PX', text(asked.deadlineMs + asked.ttlMs))
@@ -113,21 +129,26 @@ end
 commands.submit = function(asked)
   local id, life, conflict = findTwin(asked)
   if conflict then
+    writeAnyway()
     refused(redis.call('HGET', jobKey(id), 'target'), 'conflict')
     return answer({ verdict = 'conflict' })
   end
   if id and life == 'succeeded' then return answer({ verdict = 'succeeded', job = snapshot(id) }) end
   if id then
+    writeAnyway()
     join(id, asked)
     return answer({ verdict = 'joined', job = snapshot(id) })
   end
-  if asked.closed then
+  local isOut = asked.closed and 'closed' or isFull(asked.reserve) and 'storeFull'
+  if isOut then
+    writeAnyway()
     refused(asked.target, 'overloaded')
-    return answer({ verdict = 'closed' })
+    return answer({ verdict = isOut })
   end
   local view = viewOf(asked)
   local because = judge(view)
   if because then
+    writeAnyway()
     if because == 'callerFull' then view.ownTurnMs = ownTurnOf(asked) end
     refused(asked.target, REFUSED_AS[because])
     return answer({ verdict = 'refused', because = because, view = view })
@@ -138,7 +159,7 @@ end
 
 -- Its picture was deleted: the next submission makes it anew.
 commands.forget = function(asked)
-  forgetKeysAfter(asked.id, 0)
+  forgetNamesAfter(asked.id, 0)
   return answer({})
 end
 
@@ -255,7 +276,8 @@ commands.finish = function(asked)
   if not run then leaveRunning(asked.target, id) end
   local verdict = 'late'
   if asked.event ~= 'release' and holds(id, asked.run) then
-    redis.call('HSET', key, asked.event == 'finish' and 'image' or 'error', asked.outcome)
+    if asked.event == 'fail' then redis.call('HSET', key, 'error', asked.error) end
+    for name, value in pairs(asked.image or {}) do redis.call('HSET', key, 'i:' .. name, value) end
     apply(id, asked.event)
     verdict = 'told'
   end
@@ -312,6 +334,7 @@ commands.sweep = function(asked)
   end
   applyDue(due)
   catchUp()
+  forgetExpired(SWEEP_AT_MOST)
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'undelivered', '-inf', NOW - REDELIVER_MS, 'LIMIT', 0, SWEEP_AT_MOST)) do
     redis.call('ZADD', P .. 'undelivered', NOW, member)
     local target, id = string.match(member, '^([^|]*)|(.*)$')
@@ -325,4 +348,6 @@ commands.sweep = function(asked)
   return answer({})
 end
 
+-- A submission is the one command that a full Valkey may refuse.
+if ARGV[1] ~= 'submit' then writeAnyway() end
 return commands[ARGV[1]](cjson.decode(ARGV[2]))

@@ -11,16 +11,6 @@ local behind = false
 -- A sweep ends many jobs together, see applyDue: none that nobody can adopt ends on its own before that.
 local sweeping = false
 
-local function forgetKeysAfter(id, ms)
-  local job = redis.call('HMGET', jobKey(id), 'keys', 'requestHash')
-  for hash in string.gmatch(job[1] or '', '%S+') do
-    if redis.call('GET', P .. 'key:' .. hash) == id then redis.call('PEXPIRE', P .. 'key:' .. hash, ms) end
-  end
-  if job[2] and redis.call('GET', P .. 'request:' .. job[2]) == id then
-    redis.call('PEXPIRE', P .. 'request:' .. job[2], ms)
-  end
-end
-
 -- A running job is work until the time when it should be finished. The sum of those times is kept, see `remaining`.
 local function enterRunning(target, id, ends)
   redis.call('ZADD', targetKey(target, 'running'), text(ends), id)
@@ -51,15 +41,11 @@ end
 
 local function finish(id, target, to, reason)
   local key = jobKey(id)
-  local ttl = num(redis.call('HGET', key, 'ttlMs'))
   redis.call('HSET', key, 'endedAt', text(NOW), 'reason', reason)
-  redis.call('HDEL', key, 'expectedAt')
   redis.call('ZREM', P .. 'due', 'expire|' .. id)
   redis.call('HINCRBY', targetKey(target, 'figures'), 'ended:' .. to, 1)
-  redis.call('PEXPIRE', key, ttl)
-  forgetKeysAfter(id, ttl)
-  local times = redis.call('HMGET', key, 'createdAt', 'startedAt')
-  ended[#ended + 1] = { target, id, to, NOW - num(times[1]), times[2] and NOW - num(times[2]) or -1 }
+  local job = remember(id)
+  ended[#ended + 1] = { target, id, to, NOW - num(job.createdAt), job.startedAt and NOW - num(job.startedAt) or -1 }
 end
 
 -- What the change of a job's public state does to the target's sets.
@@ -179,17 +165,17 @@ local function addLease(id, waiter, leaseMs)
 end
 
 local function endLease(id, waiter)
-  if redis.call('ZREM', P .. 'leases', id .. '|' .. waiter) == 1
-    and redis.call('HINCRBY', jobKey(id), 'waiters', -1) <= 0 then
-    apply(id, 'leave')
-  end
+  if redis.call('ZREM', P .. 'leases', id .. '|' .. waiter) == 0 then return end
+  local life = redis.call('HGET', jobKey(id), 'life')
+  if life and isLive(life) and redis.call('HINCRBY', jobKey(id), 'waiters', -1) <= 0 then apply(id, 'leave') end
 end
 
 local function rememberKey(id, hash)
   if not hash then return end
   local key = jobKey(id)
-  local known = redis.call('HGET', key, 'keys') or ''
-  if not string.find(known, hash, 1, true) then redis.call('HSET', key, 'keys', known .. ' ' .. hash) end
+  local known, isKnown = keysOf(id), false
+  for _, one in ipairs(known) do isKnown = isKnown or one == hash end
+  if not isKnown then redis.call('HSET', key, 'key' .. #known + 1, hash) end
   local lasts = math.max(1, num(redis.call('HGET', key, 'deadlineAt')) - NOW) + num(redis.call('HGET', key, 'ttlMs'))
   redis.call('SET', P .. 'key:' .. hash, id, 'PX', text(lasts))
 end

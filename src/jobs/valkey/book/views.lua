@@ -27,10 +27,8 @@ end
 
 -- A job as it is now, with its place in the queue. `outlooks` keeps what is the same for all jobs of a target.
 local function snapshot(id, outlooks)
-  local flat = redis.call('HGETALL', jobKey(id))
-  if #flat == 0 then return nil end
-  local job = {}
-  for index = 1, #flat, 2 do job[flat[index]] = flat[index + 1] end
+  local job = fieldsOf(id)
+  if not job.id then return nil end
   if publicState(job.life) ~= 'queued' then return job end
   local turn, start = turnAt(job.target, job.line, redis.call('ZRANK', jobsKey(job.target, job.line), job.member))
   if not turn then return job end
