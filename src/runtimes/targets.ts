@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { createEmbeddedRuntime, embeddedOptions } from './embedded.ts'
 import { createKServeRuntime } from './kserve.ts'
 import { createOpenAIRuntime } from './openai.ts'
+import { createPlainPool, type Pool } from './pool/pool.ts'
 import { targetDefaults } from './request.ts'
 import type { Runtime } from './runtime.ts'
 import { createSimulatedRuntime, simulatedOptions } from './simulated/simulated.ts'
@@ -59,7 +60,7 @@ export interface Target {
   /** Of one caller, where callers can be told apart. */
   readonly queuePerCaller: number
   readonly defaults: z.output<typeof targetDefaults>
-  readonly runtime: Runtime
+  readonly pool: Pool
 }
 
 /** The targets of a server; the first one is the default. */
@@ -67,7 +68,8 @@ export function createTargets(definitions: readonly TargetDefinition[]): readonl
   return definitions.map((definition) => {
     const { name, kind, concurrency, queue, defaults } = definition
     const queuePerCaller = definition.queuePerCaller ?? Math.ceil(queue / 2)
-    return { name, kind, concurrency, queue, queuePerCaller, defaults, runtime: createRuntime(definition) }
+    const pool = createPlainPool(createRuntime(definition), { slots: concurrency })
+    return { name, kind, concurrency, queue, queuePerCaller, defaults, pool }
   })
 }
 

@@ -74,13 +74,13 @@ async function tryOnce(
   const host = hostname.replace(/^\[|\]$/g, '')
   const portNumber = Number(port || (protocol === 'https:' ? 443 : 80))
   let step: Step = 'name'
-  const [{ runtime }] = createTargets([target]) as [ReturnType<typeof createTargets>[number]]
+  const [{ pool }] = createTargets([target]) as [ReturnType<typeof createTargets>[number]]
   try {
     await within(timeoutMs(), lookup(host))
     step = 'port'
     await canConnect({ host, port: portNumber, timeoutMs: timeoutMs() })
     step = 'readiness'
-    await runtime.check({ signal: AbortSignal.timeout(timeoutMs()) })
+    await pool.check({ signal: AbortSignal.timeout(timeoutMs()) })
     return undefined
   } catch (error) {
     const { code, message, cause } = error as Error & { code?: string }
@@ -94,7 +94,7 @@ async function tryOnce(
       }[step].concat(step === 'readiness' ? '' : ` (${code ?? detail})`),
     }
   } finally {
-    await runtime.close()
+    await pool.close()
   }
 }
 

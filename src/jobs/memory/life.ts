@@ -1,6 +1,7 @@
 /** The life of the jobs in memory: their states, their turns and their runs. */
 import { isAnonymous } from '../../auth/caller.ts'
 import { type AppError, toAppError } from '../../errors.ts'
+import { attemptOn } from '../attempt.ts'
 import { abandoned, expired } from '../endings.ts'
 import { hasEnded, type Job, type JobState, type JobsOptions } from '../job.ts'
 import { type EndState, type LifeEvent, next, publicState } from '../lifecycle.ts'
@@ -95,10 +96,12 @@ export function createLife(
   async function run(entry: Entry): Promise<void> {
     const { lane, requestId } = entry
     const began = entry.runningSince as number
+    const { pool } = lane.target
     try {
       const image = await makePicture({
         job: entry.job,
         target: lane.target,
+        runtime: attemptOn({ pool, replica: pool.ready()[0]?.id ?? '' }),
         images,
         ttlSeconds,
         signal: entry.abort.signal,

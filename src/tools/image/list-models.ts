@@ -36,7 +36,7 @@ export function listImageModels({
         name: target.name,
         default: index === 0,
         kind: target.kind,
-        description: target.runtime.description || undefined,
+        description: target.pool.description || undefined,
         queued: queues.get(target.name)?.queued ?? 0,
         running: queues.get(target.name)?.running ?? 0,
         concurrency: target.concurrency,
