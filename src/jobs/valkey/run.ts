@@ -67,7 +67,7 @@ export async function runJob(
       (await makePicture({
         job,
         target,
-        runtime: attemptOn({ pool, replica: pool.ready()[0]?.id ?? '' }),
+        runtime: attemptOn({ pool, replica: pool.ready()[0]?.id ?? '', figures }),
         images,
         ttlSeconds,
         signal: abort.signal,
