@@ -53,7 +53,7 @@ export const SETTINGS = {
     choice('auto', 'none'),
     'auto: clients need a bearer token if MCP_AUTH_TOKEN, AUTH_TOKENS or AUTH_JWT_… is set; a server ' +
       'that others can reach does not start without one of them. none: everyone who can reach the port ' +
-      'may use the server.',
+      'may use the server. Without authentication calls share nothing: no idempotency keys, no listing.',
     { default: 'auto' },
   ),
   MCP_AUTH_TOKEN: setting(
