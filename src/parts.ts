@@ -19,7 +19,7 @@ import { watchStore } from './images/watch.ts'
 import { checkIds } from './jobs/check-ids.ts'
 import type { Jobs } from './jobs/job.ts'
 import { openJobs } from './jobs/open.ts'
-import { createTargets, type Target } from './runtimes/targets.ts'
+import { createTargets, type Target, type TargetDefinition } from './runtimes/targets.ts'
 import type { Logger } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
 import { openDataTools } from './tools/data-tools.ts'
@@ -61,7 +61,8 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   const cut = () =>
     stopping.abort(new AppError('overloaded', 'This server stopped before the call was done; repeat it.'))
   const metrics = createMetrics()
-  const targets = createTargets(config.targets)
+  const targets = createTargets(config.targets, { log })
+  metrics.observeReplicas(() => replicasOf(targets))
   const images = watchStore(await openImages({ ...settings, valkeyUrl: config.valkeyUrl, log }), { log })
   const { usage } = images
   if (usage) metrics.observeImages(usage)
@@ -182,7 +183,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
       await mcp.close()
       await closeLimits()
       await jobs.close()
-      await Promise.all(targets.map(({ runtime }) => runtime.close()))
+      await Promise.all(targets.map(({ pool }) => pool.close()))
       await images.close()
       await data.close()
       log.info({ event: 'stopped' })
@@ -205,10 +206,15 @@ async function openLimits(config: Config, log: Logger) {
   }
 }
 
+/** What this server knows of the replicas of all targets. */
+function replicasOf(targets: readonly Target[]) {
+  return targets.flatMap(({ name, pool }) => pool.report().map((replica) => ({ target: name, ...replica })))
+}
+
 /** Loads the models of a server that only makes pictures, so that the first caller does not wait for it. */
 function warmUp(targets: readonly Target[], log: Logger): void {
-  for (const { name, runtime } of targets)
-    runtime.warmUp?.().catch(({ message }: Error) => {
+  for (const { name, pool } of targets)
+    pool.warmUp?.().catch(({ message }: Error) => {
       log.warn({ event: 'dependency', name: `runtime:${name}`, ok: false, message })
     })
 }
@@ -226,10 +232,10 @@ function imageDependencies({
   images: ImageStore
 }): Dependency[] {
   const toolset = 'image'
-  const dependencies: Dependency[] = targets.map(({ name, runtime }) => ({
+  const dependencies: Dependency[] = targets.map(({ name, pool }) => ({
     name: `runtime:${name}`,
     toolset,
-    check: (options) => runtime.check(options),
+    check: (options) => pool.check(options),
   }))
   if (config.jobs.backend === 'valkey')
     dependencies.push({ name: 'jobs:valkey', toolset, required: true, check: jobs.check })
@@ -243,12 +249,20 @@ function imageDependencies({
   return dependencies
 }
 
+/** Where a target's replicas come from; nothing for a plain one. */
+function replicasInWords(target: TargetDefinition): string {
+  if (target.kind === 'embedded' || target.kind === 'simulated') return ''
+  const { urls, discovery, scaleFromZero } = target
+  const from = urls ? `, ${urls.length} replicas` : discovery ? ', replicas by DNS' : ''
+  return scaleFromZero ? `${from}, scales from zero` : from
+}
+
 /** The choices that an operator looks for in the log. */
 function describeConfig({ targets, jobs, images, runtimeService, auth }: Config) {
   const { token, tokens, jwt } = auth
   const means = [token && 'one token', tokens && 'named tokens', jwt && `JWTs of ${jwt.issuer}`]
   return {
-    targets: targets.map(({ name, kind }) => `${name} (${kind})`),
+    targets: targets.map((target) => `${target.name} (${target.kind}${replicasInWords(target)})`),
     jobs: jobs.backend,
     images: images.backend,
     runtime_service: runtimeService,

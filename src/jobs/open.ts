@@ -21,7 +21,7 @@ export async function openJobs(
 ): Promise<Jobs> {
   const { backend, url, lockMs, maxReruns, remembered } = settings
   const options = { ...parts, remembered }
-  if (backend === 'memory' || !url) return createMemoryJobs(options)
+  if (backend === 'memory' || !url) return createMemoryJobs({ ...options, maxReruns })
   const { createValkeyJobs } = await import('./valkey/jobs.ts')
   return await createValkeyJobs({ ...options, url, lockMs, maxReruns })
 }

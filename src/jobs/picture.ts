@@ -4,7 +4,7 @@ import { toAppError } from '../errors.ts'
 import type { ImageRecord, ImageStore } from '../images/image.ts'
 import { addProvenance } from '../images/provenance.ts'
 import type { GenerationRequest } from '../runtimes/request.ts'
-import type { StepProgress } from '../runtimes/runtime.ts'
+import type { Runtime, StepProgress } from '../runtimes/runtime.ts'
 import type { Target } from '../runtimes/targets.ts'
 import type { Job } from './job.ts'
 
@@ -15,7 +15,8 @@ const STORE_LOOK_MS = 250
 export interface MakePictureOptions {
   readonly job: Pick<Job, 'id' | 'imageId' | 'owner'>
   readonly request: GenerationRequest
-  readonly target: Target
+  readonly target: Pick<Target, 'name'>
+  readonly runtime: Pick<Runtime, 'generate'>
   readonly images: ImageStore
   readonly ttlSeconds: number
   readonly signal: AbortSignal
@@ -28,9 +29,9 @@ export interface MakePictureOptions {
  * @throws AppError of the runtime or the store; the signal's reason once it aborts.
  */
 export async function makePicture(options: MakePictureOptions): Promise<ImageRecord> {
-  const { job, request, target, images, ttlSeconds, signal, onProgress, requestId } = options
+  const { job, request, target, runtime, images, ttlSeconds, signal, onProgress, requestId } = options
   await untilStorable(images, signal)
-  const generated = await target.runtime.generate(request, { signal, onProgress, requestId })
+  const generated = await runtime.generate(request, { signal, onProgress, requestId })
   signal.throwIfAborted()
   const now = Date.now()
   const steps = generated.steps ?? request.num_inference_steps

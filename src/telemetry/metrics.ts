@@ -1,26 +1,11 @@
 /** Prometheus metrics. Callers, prompts and ids never become labels, so that the number of time series is bounded. */
 import { readdirSync } from 'node:fs'
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client'
+import { observeImages, observeJobStore, observeQueue, observeReplicas } from './observed.ts'
 
 /** Seconds: from a cached answer to a generation of 15 minutes. */
 const JOB_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 900]
 const HTTP_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 20, 60]
-
-/** The current queue of a target, read at each scrape. */
-export interface QueueSample {
-  readonly target: string
-  readonly queued: number
-  readonly running: number
-  /** Predicted service time of a default picture, in milliseconds; absent while unknown. */
-  readonly estimate_ms?: number
-}
-
-/** How full the store of pictures is, read at each scrape. */
-export interface ImagesSample {
-  readonly bytes: number
-  readonly maxBytes: number
-  readonly removedEarly: number
-}
 
 export type Metrics = ReturnType<typeof createMetrics>
 
@@ -34,7 +19,7 @@ export function createMetrics() {
     // Deno opens this folder only with all permissions, and the metric would be 0.
     registry.removeSingleMetric('process_open_fds')
   }
-  const registers = [registry]
+  const registers: [Registry] = [registry]
   return {
     registry,
     httpRequests: new Counter({
@@ -82,75 +67,10 @@ export function createMetrics() {
       buckets: JOB_SECONDS,
       registers,
     }),
-    /** Lets the gauges of the job store read how full it is at each scrape; absent while there is no bound. */
-    observeJobStore(sample: () => { readonly used: number; readonly max: number } | undefined) {
-      const gauge = (name: string, help: string, field: 'used' | 'max') =>
-        new Gauge({
-          name,
-          help,
-          registers,
-          collect() {
-            const room = sample()
-            if (room) this.set(room[field])
-            else this.remove()
-          },
-        })
-      gauge('diffusers_mcp_job_store_used_bytes', 'Memory that Valkey takes, all it holds included.', 'used')
-      gauge('diffusers_mcp_job_store_max_bytes', 'Memory that Valkey may take (maxmemory).', 'max')
-    },
-    /** Lets the metrics of the store of pictures read their values at each scrape. */
-    observeImages(sample: () => ImagesSample) {
-      new Gauge({
-        name: 'diffusers_mcp_images_bytes',
-        help: 'What the stored pictures take; with a shared store, at its last check.',
-        registers,
-        collect() {
-          this.set(sample().bytes)
-        },
-      })
-      new Gauge({
-        name: 'diffusers_mcp_images_max_bytes',
-        help: 'What the stored pictures may take.',
-        registers,
-        collect() {
-          this.set(sample().maxBytes)
-        },
-      })
-      let counted = 0
-      new Counter({
-        name: 'diffusers_mcp_images_removed_early_total',
-        help: 'Pictures that this server removed before they expired, because their owner held more than its share of a full store.',
-        registers,
-        collect() {
-          const { removedEarly } = sample()
-          this.inc(removedEarly - counted)
-          counted = removedEarly
-        },
-      })
-    },
-
-    /** Lets the gauges of queue, concurrency and estimate read their values at each scrape. */
-    observeQueue(sample: () => readonly QueueSample[]) {
-      const gauge = (name: string, help: string, value: (target: QueueSample) => number | undefined) =>
-        new Gauge({
-          name,
-          help,
-          labelNames: ['target'],
-          registers,
-          collect() {
-            for (const target of sample()) {
-              const current = value(target)
-              if (current !== undefined) this.set({ target: target.target }, current)
-            }
-          },
-        })
-      gauge('diffusers_mcp_jobs_queued', 'Jobs that wait now.', ({ queued }) => queued)
-      gauge('diffusers_mcp_jobs_running', 'Jobs that run now.', ({ running }) => running)
-      gauge(
-        'diffusers_mcp_job_estimate_seconds',
-        'Predicted service time of a picture with the defaults of the target; absent while too little is known.',
-        ({ estimate_ms }) => (estimate_ms === undefined ? undefined : estimate_ms / 1000),
-      )
-    },
+    // Metrics whose values are read at each scrape.
+    observeJobStore: observeJobStore.bind(undefined, registers),
+    observeImages: observeImages.bind(undefined, registers),
+    observeReplicas: observeReplicas.bind(undefined, registers),
+    observeQueue: observeQueue.bind(undefined, registers),
   }
 }

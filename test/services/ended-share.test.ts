@@ -7,6 +7,7 @@ import { createMemoryImages } from '../../src/images/memory.ts'
 import type { Jobs, JobsOptions } from '../../src/jobs/job.ts'
 import { createMemoryJobs } from '../../src/jobs/memory/jobs.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
+import { createPlainPool } from '../../src/runtimes/pool/pool.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { infoField } from '../../src/valkey/connection.ts'
 import { RESERVE_BYTES } from '../../src/valkey/memory.ts'
@@ -34,7 +35,8 @@ describe.skipIf(findValkeyServer() === undefined)('jobs that have ended', () => 
     const options: JobsOptions = {
       targets: [
         {
-          ...{ name: 'gpu', kind: 'simulated', concurrency: 1, queue: 50, queuePerCaller: 50, runtime },
+          ...{ name: 'gpu', kind: 'simulated', concurrency: 1, queue: 50, queuePerCaller: 50 },
+          pool: createPlainPool(runtime, { slots: 1 }),
           defaults: { width: 512, height: 512, num_inference_steps: 20 },
         },
       ],

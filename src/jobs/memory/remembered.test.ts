@@ -5,6 +5,7 @@ import { pino } from 'pino'
 import { describe, expect, test } from 'vitest'
 import { createManualRuntime } from '../../../test/fakes/manual-runtime.ts'
 import { createMemoryImages } from '../../images/memory.ts'
+import { createPlainPool } from '../../runtimes/pool/pool.ts'
 import { createMetrics } from '../../telemetry/metrics.ts'
 import type { Jobs } from '../job.ts'
 import { createMemoryJobs } from './jobs.ts'
@@ -21,7 +22,8 @@ function open(remembered?: number) {
   const jobs = createMemoryJobs({
     targets: [
       {
-        ...{ name: 'gpu', kind: 'simulated', concurrency: 1, queue: 10, queuePerCaller: 10, runtime },
+        ...{ name: 'gpu', kind: 'simulated', concurrency: 1, queue: 10, queuePerCaller: 10 },
+        pool: createPlainPool(runtime, { slots: 1 }),
         defaults: { width: 512, height: 512, num_inference_steps: 20 },
       },
     ],

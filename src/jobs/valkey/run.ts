@@ -5,6 +5,7 @@ import type { GenerationRequest } from '../../runtimes/request.ts'
 import type { Target } from '../../runtimes/targets.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { Metrics } from '../../telemetry/metrics.ts'
+import { attemptOn } from '../attempt.ts'
 import type { Figures, WorkModel } from '../figures.ts'
 import { makePicture } from '../picture.ts'
 import { sizesOf } from '../request-of-job.ts'
@@ -45,6 +46,7 @@ export async function runJob(
   const { target, book, steps, images, figures, server, ttlSeconds, log, metrics } = parts
   const { job, run: number, requestId, now } = started
   const { id } = job
+  const { pool } = target
   // The slot is taken since it was granted; the delivery is part of the service. The book's times are compared with
   // each other only, never with a clock of this machine.
   const deliveryMs = number === 1 ? Math.max(0, now - (job.startedAt ?? now)) : 0
@@ -67,6 +69,7 @@ export async function runJob(
         job,
         request: job.request as GenerationRequest,
         target,
+        runtime: attemptOn({ pool, replica: pool.ready()[0]?.id ?? '', figures }),
         images,
         ttlSeconds,
         signal: abort.signal,
