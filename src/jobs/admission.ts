@@ -4,6 +4,7 @@ import type { Refusal } from './job.ts'
 
 /** What admission looks at. Milliseconds where not said otherwise. */
 export interface AdmissionView {
+  /** 0 where no replica is ready: work ahead then counts as for one slot. */
   readonly concurrency: number
   /** Slots taken now. */
   readonly busy: number
@@ -56,7 +57,8 @@ export function judge(view: AdmissionView): RefusedBecause | undefined {
   // let through now and then, so that no wrong estimate stays.
   if (ownMs > deadlineMs && !(view.stale || (!view.measured && !mustWait))) return 'tooLong'
   const needsMs = isTest(view) ? 0 : ownMs
-  if (mustWait && aheadMs !== undefined && aheadMs / concurrency + needsMs > deadlineMs) return 'tooLate'
+  if (mustWait && aheadMs !== undefined && aheadMs / Math.max(1, concurrency) + needsMs > deadlineMs)
+    return 'tooLate'
   return undefined
 }
 
@@ -93,7 +95,7 @@ export function refusal(options: {
         `A picture like this takes ${target} about ${seconds(ownMs)}, longer than the ${seconds(deadlineMs)} you allow. Allow more time, or ask for fewer steps or a smaller size.`,
       )
     case 'tooLate': {
-      const finishMs = aheadMs / view.concurrency + ownMs
+      const finishMs = aheadMs / Math.max(1, view.concurrency) + ownMs
       return new AppError(
         code,
         `With ${view.queued} waiting, the picture would be ready in about ${seconds(finishMs)}, later than the ${seconds(deadlineMs)} you allow. Try again later, or allow more time.`,

@@ -78,7 +78,6 @@ export function useMeteredBook() {
     graceMs: NEVER_MS,
     ttlMs: NEVER_MS,
     cost: 1,
-    concurrency: 1,
     queueLimit: 1_000_000,
     queueLimitOfCaller: 1_000_000,
     measured: true,
@@ -93,9 +92,14 @@ export function useMeteredBook() {
     if (reply.verdict !== 'admitted') throw new Error(`Not admitted but ${reply.verdict}.`)
     return reply.job
   }
-  const open = (concurrency: number) => book.target({ target: 'gpu', concurrency })
-  const start = (id: string) =>
-    book.start({ id, target: 'gpu', attempt: id, lockMs: NEVER_MS, maxReruns: 1, exhausted: '' })
+  /** A plain target: one replica with so many slots. */
+  const open = (slots: number) =>
+    book.see({ target: 'gpu', server: 'one', replicas: [{ id: 'runtime', slots }], leaseMs: NEVER_MS })
+  const start = (id: string, more: { grant?: number; attempt?: string; lockMs?: number } = {}) =>
+    book.start({
+      ...{ id, target: 'gpu', grant: 1, attempt: id, lockMs: NEVER_MS, maxReruns: 1, exhausted: '' },
+      ...more,
+    })
   const finish = (id: string, more: { sample?: string; model?: WorkModel } = {}) =>
     book.finish({ id, target: 'gpu', run: 1, event: 'finish', outcome: '{}', ...more })
   /** A target with slots that knows how long a unit takes: a second. */

@@ -12,6 +12,7 @@ import { drainLanes } from './drain.ts'
 import { createFollowedJobs, type FollowedJobs } from './followed.ts'
 import { createLanes, type Lanes } from './lanes.ts'
 import { joinPresence } from './presence.ts'
+import { createSight } from './sight.ts'
 import { createSteps } from './steps.ts'
 import { createSubmit } from './submit.ts'
 import { createTargetWorker } from './target-worker.ts'
@@ -73,7 +74,8 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     persistMs: options.deadlineMs,
     isDraining: () => draining,
   })
-  const upkeep = startUpkeep({ valkey, book, lanes, followed, waiters, lockMs, leaseMs, log })
+  const sight = createSight({ targets, book, server, leaseMs })
+  const upkeep = startUpkeep({ valkey, book, lanes, sight, followed, waiters, lockMs, leaseMs, log })
   metrics.observeQueue(lanes.queue)
 
   const subscriber = valkey.duplicate({ blocking: false })
@@ -139,6 +141,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
       followed.stop()
       steps.stop()
       await Promise.all(lanes.all().map(({ worker }) => worker.close({ timeoutMs: STOP_MS })))
+      await sight.stop()
       subscriber.disconnect()
       await valkey.close()
     },

@@ -8,6 +8,7 @@ import type { Changes, Counts, Effects } from './book/book.ts'
 import type { TargetWorker } from './target-worker.ts'
 
 const NOTHING: Counts = {
+  concurrency: 0,
   queued: 0,
   running: 0,
   releasing: 0,
@@ -55,7 +56,6 @@ export function createLanes(options: {
     queue: (): TargetQueue[] =>
       [...lanes.values()].map(({ target, figures, counts }) => ({
         target: target.name,
-        concurrency: target.concurrency,
         queue_limit: target.queue,
         ...counts,
         ...figures.report(),
@@ -76,10 +76,10 @@ export function createLanes(options: {
           service_ms: startedMs < 0 ? undefined : startedMs,
         })
       }
-      for (const { target, id } of granted)
+      for (const { target, id, grant } of granted)
         lanes
           .get(target)
-          ?.worker.deliver(id)
+          ?.worker.deliver(id, grant)
           .catch((error) => log.debug({ event: 'delivery failed', job: id, message: error.message }))
     },
 

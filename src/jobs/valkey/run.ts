@@ -1,10 +1,10 @@
 /** One run of a job that has its slot: the picture is made, and the book hears how it ended. */
-import { toAppError } from '../../errors.ts'
+import { AppError, toAppError } from '../../errors.ts'
 import type { ImageStore } from '../../images/image.ts'
 import type { Target } from '../../runtimes/targets.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { Metrics } from '../../telemetry/metrics.ts'
-import { attemptOn } from '../attempt.ts'
+import { attemptOn, RunAgain } from '../attempt.ts'
 import type { Figures, WorkModel } from '../figures.ts'
 import type { Job } from '../job.ts'
 import { makePicture } from '../picture.ts'
@@ -24,6 +24,8 @@ export interface RunParts {
   /** Marks this server's samples, so that it does not learn from them twice. */
   readonly server: string
   readonly ttlSeconds: number
+  /** How often a job may be begun again. */
+  readonly maxReruns: number
   readonly log: Logger
   readonly metrics: Metrics
 }
@@ -42,15 +44,14 @@ export async function runJob(
   parts: RunParts,
 ): Promise<'done' | 'back'> {
   const { started, abort, persist } = run
-  const { target, book, steps, images, figures, server, ttlSeconds, log, metrics } = parts
-  const { job, run: number, requestId, now } = started
+  const { target, book, steps, images, figures, server, ttlSeconds, maxReruns, log, metrics } = parts
+  const { job, run: number, replica, heldMs, requestId } = started
   const { id } = job
   const { pool } = target
   // The slot is taken since it was granted; the delivery is part of the service. The book's times are compared with
   // each other only, never with a clock of this machine.
-  const deliveryMs = number === 1 ? Math.max(0, now - (job.startedAt ?? now)) : 0
-  const began = performance.now() - deliveryMs
-  const waitMs = Math.max(0, (job.startedAt ?? now) - job.createdAt)
+  const began = performance.now() - heldMs
+  const waitMs = Math.max(0, (job.startedAt ?? job.createdAt) - job.createdAt)
   if (number === 1) metrics.queueSeconds.observe({ target: target.name }, waitMs / 1000)
   else log.warn({ event: 'job runs again', job: id, target: target.name, run: number })
 
@@ -67,7 +68,7 @@ export async function runJob(
       (await makePicture({
         job,
         target,
-        runtime: attemptOn({ pool, replica: pool.ready()[0]?.id ?? '' }),
+        runtime: attemptOn({ pool, replica }),
         images,
         ttlSeconds,
         signal: abort.signal,
@@ -102,6 +103,13 @@ export async function runJob(
       await tell('release')
       return 'done'
     }
+    if (thrown instanceof RunAgain) {
+      const { error } = thrown
+      log.warn({ event: 'replica failed', job: id, replica, code: error.code, message: error.message })
+      const exhausted = JSON.stringify(replicasUsedUp(maxReruns, error).toPublic())
+      await persist(() => book.again({ id, target: target.name, run: number, replica, maxReruns, exhausted }))
+      return 'done'
+    }
     const error = toAppError(thrown)
     log.warn({
       event: 'generation failed',
@@ -118,4 +126,12 @@ export async function runJob(
 /** What decides how long a generation takes: other servers need no more of the request. */
 function workOf({ request: { width, height, num_inference_steps } }: Job) {
   return { width, height, num_inference_steps }
+}
+
+/** The job ran on so many replicas, and none of them drew it. */
+function replicasUsedUp(maxReruns: number, last: AppError): AppError {
+  return new AppError(
+    'runtime_failed',
+    `The picture was begun ${maxReruns + 1} times, and no replica finished it. The last one: ${last.message}`,
+  )
 }

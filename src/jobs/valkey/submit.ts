@@ -115,7 +115,6 @@ function submissionOf(parts: {
     cost: figures.costOf(wanted),
     ...figures.forecast(wanted),
     model: figures.workModel(),
-    concurrency: target.concurrency,
     queueLimit: target.queue,
     queueLimitOfCaller: anonymous ? target.queue : target.queuePerCaller,
   }
