@@ -5,7 +5,13 @@ import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest'
 import { fixedSecret } from '../../src/auth/secret.ts'
 import type { WorkModel } from '../../src/jobs/figures.ts'
 import type { Job } from '../../src/jobs/job.ts'
-import { type Book, createBook, type Submission } from '../../src/jobs/valkey/book/book.ts'
+import {
+  type Book,
+  type Counts,
+  createBook,
+  type Granted,
+  type Submission,
+} from '../../src/jobs/valkey/book/book.ts'
 import { connectValkey, type Valkey } from '../../src/valkey/connection.ts'
 import { startValkey, type ValkeyServer } from './valkey.ts'
 
@@ -31,6 +37,8 @@ export function useMeteredBook() {
   let valkey: Valkey
   let book: Book
   let granted: string[][]
+  let grants: Granted[]
+  let counted: ReadonlyMap<string, Counts>
   let ended: string[]
 
   beforeAll(async () => {
@@ -40,6 +48,7 @@ export function useMeteredBook() {
   beforeEach(async () => {
     await server.ask((client) => client.flushall())
     granted = []
+    grants = []
     ended = []
     const connection = connectValkey({
       url: fixedSecret(server.url),
@@ -55,6 +64,8 @@ export function useMeteredBook() {
       prefix: randomUUID(),
       onEffects(effects) {
         granted.push(effects.granted.map(({ id }) => id))
+        grants.push(...effects.granted)
+        counted = effects.targets
         ended.push(...effects.ended.map(({ id }) => id))
       },
     })
@@ -156,6 +167,15 @@ export function useMeteredBook() {
     get granted() {
       return granted
     },
+    /** All grants, in their order. */
+    get grants() {
+      return grants
+    },
+    /** What a target does now. */
+    async counts(target: string): Promise<Counts> {
+      await book.target({ target })
+      return counted.get(target) as Counts
+    },
     /** Jobs that ended. */
     get ended() {
       return ended
@@ -163,6 +183,7 @@ export function useMeteredBook() {
     /** Forgets the effects so far. */
     forget(): void {
       granted = []
+      grants = []
       ended = []
     },
     /** A key of the book. */

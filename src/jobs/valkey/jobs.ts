@@ -59,12 +59,14 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     onEffects: (effects) => lanes.follow(effects),
   })
   const steps = createSteps({ book })
+  const sight = createSight({ targets, book, server, leaseMs })
   const lanes = createLanes({
     targets,
     server,
     log,
     metrics,
-    startWorker: (lane) => createTargetWorker({ ...options, ...lane, valkey, book, steps, server, prefix }),
+    startWorker: (lane) =>
+      createTargetWorker({ ...options, ...lane, valkey, book, steps, sight, server, prefix }),
   })
   const followed = createFollowedJobs({ read: (ids) => book.snapshots({ ids }) })
   const waiters = createWaiters({
@@ -74,7 +76,6 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     persistMs: options.deadlineMs,
     isDraining: () => draining,
   })
-  const sight = createSight({ targets, book, server, leaseMs })
   const upkeep = startUpkeep({ valkey, book, lanes, sight, followed, waiters, lockMs, leaseMs, log })
   metrics.observeQueue(lanes.queue)
 

@@ -9,6 +9,7 @@ import type { Figures, WorkModel } from '../figures.ts'
 import type { Job } from '../job.ts'
 import { makePicture } from '../picture.ts'
 import type { Book, Started } from './book/book.ts'
+import type { Sight } from './sight.ts'
 import type { Steps } from './steps.ts'
 
 /** Why a run was aborted although nobody ended its job: its server stops, or the run is another server's. */
@@ -19,6 +20,7 @@ export interface RunParts {
   readonly target: Target
   readonly book: Book
   readonly steps: Steps
+  readonly sight: Pick<Sight, 'failed'>
   readonly images: ImageStore
   readonly figures: Figures
   /** Marks this server's samples, so that it does not learn from them twice. */
@@ -44,7 +46,7 @@ export async function runJob(
   parts: RunParts,
 ): Promise<'done' | 'back'> {
   const { started, abort, persist } = run
-  const { target, book, steps, images, figures, server, ttlSeconds, maxReruns, log, metrics } = parts
+  const { target, book, steps, sight, images, figures, server, ttlSeconds, maxReruns, log, metrics } = parts
   const { job, run: number, replica, heldMs, requestId } = started
   const { id } = job
   const { pool } = target
@@ -106,6 +108,8 @@ export async function runJob(
     if (thrown instanceof RunAgain) {
       const { error } = thrown
       log.warn({ event: 'replica failed', job: id, replica, code: error.code, message: error.message })
+      // Before the job asks for another one.
+      sight.failed(target, replica)
       const exhausted = JSON.stringify(replicasUsedUp(maxReruns, error).toPublic())
       await persist(() => book.again({ id, target: target.name, run: number, replica, maxReruns, exhausted }))
       return 'done'
