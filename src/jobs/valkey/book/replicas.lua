@@ -5,7 +5,8 @@
 --   target:<name>:seers         zset  servers by the time when what they see counts no more
 --   target:<name>:seen          hash  server -> the replicas that it sees, [[id, slots], ...] as JSON
 --   target:<name>:replica:<id>  hash  sights: servers that see it; slots; busy: slots that jobs hold; freed: when the last
---                                     one became free, by a counter; ready: slots that count now; goes with its last job
+--                                     one became free or it came, by a counter; ready: slots that count now. It goes with
+--                                     its last job
 --   target:<name>:ejected       zset  replicas by the time until which they get no jobs
 --   target:<name>:ejectors      hash  ejected replica -> the server that said so
 --   target:<name>:free          zset  replicas with a free slot, "<freed>|<id>", by the share of their slots that is busy
@@ -55,6 +56,11 @@ local function place(target, id)
   if sights == 0 and busy == 0 then redis.call('DEL', key) end
 end
 
+-- It is idle from now on, or less busy.
+local function isFreed(target, id)
+  redis.call('HSET', replicaKey(target, id), 'freed', redis.call('HINCRBY', targetKey(target, 'figures'), 'freed', 1))
+end
+
 local function slotsById(told)
   local slots = {}
   for _, replica in ipairs(told) do slots[replica[1]] = replica[2] end
@@ -79,6 +85,7 @@ local function sees(target, server, told)
     if had[id] ~= slots then
       redis.call('HSET', replicaKey(target, id), 'slots', slots)
       if not had[id] then
+        if not redis.call('HGET', replicaKey(target, id), 'freed') then isFreed(target, id) end
         redis.call('HINCRBY', replicaKey(target, id), 'sights', 1)
         -- Who ejected it takes it back.
         if redis.call('HGET', targetKey(target, 'ejectors'), id) == server then
@@ -158,7 +165,7 @@ local function letGo(target, id)
   local key = replicaKey(target, replica)
   redis.call('ZREM', targetKey(target, 'free'), freeName(redis.call('HGET', key, 'freed'), replica))
   redis.call('HINCRBY', key, 'busy', -1)
-  redis.call('HSET', key, 'freed', redis.call('HINCRBY', targetKey(target, 'figures'), 'freed', 1))
+  isFreed(target, replica)
   place(target, replica)
   touched[target] = true
 end
