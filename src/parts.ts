@@ -61,7 +61,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   const cut = () =>
     stopping.abort(new AppError('overloaded', 'This server stopped before the call was done; repeat it.'))
   const metrics = createMetrics()
-  const targets = createTargets(config.targets)
+  const targets = createTargets(config.targets, { log })
   const images = watchStore(await openImages({ ...settings, valkeyUrl: config.valkeyUrl, log }), { log })
   const { usage } = images
   if (usage) metrics.observeImages(usage)

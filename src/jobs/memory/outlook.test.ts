@@ -135,7 +135,7 @@ test('what happens to one job looks at no other: the same number of looks for an
       },
     })
     for (const serviceMs of [1000, 1000])
-      lane.observe({
+      lane.figures.observe({
         work: { width: 512, height: 512, num_inference_steps: 25 },
         caller: 'a',
         waitMs: 0,

@@ -1,10 +1,11 @@
 /** One run of a job that has its slot: the picture is made, and the book hears how it ended. */
-import { AppError, toAppError } from '../../errors.ts'
+import { toAppError } from '../../errors.ts'
 import type { ImageStore } from '../../images/image.ts'
 import type { Target } from '../../runtimes/targets.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { Metrics } from '../../telemetry/metrics.ts'
 import { attemptOn, RunAgain } from '../attempt.ts'
+import { ranTooOften } from '../endings.ts'
 import type { Figures, WorkModel } from '../figures.ts'
 import type { Job } from '../job.ts'
 import { makePicture } from '../picture.ts'
@@ -70,7 +71,7 @@ export async function runJob(
       (await makePicture({
         job,
         target,
-        runtime: attemptOn({ pool, replica }),
+        runtime: attemptOn({ pool, replica, figures }),
         images,
         ttlSeconds,
         signal: abort.signal,
@@ -110,7 +111,7 @@ export async function runJob(
       log.warn({ event: 'replica failed', job: id, replica, code: error.code, message: error.message })
       // Before the job asks for another one.
       sight.failed(target, replica)
-      const exhausted = JSON.stringify(replicasUsedUp(maxReruns, error).toPublic())
+      const exhausted = JSON.stringify(ranTooOften(maxReruns + 1, error).toPublic())
       await persist(() => book.again({ id, target: target.name, run: number, replica, maxReruns, exhausted }))
       return 'done'
     }
@@ -130,12 +131,4 @@ export async function runJob(
 /** What decides how long a generation takes: other servers need no more of the request. */
 function workOf({ request: { width, height, num_inference_steps } }: Job) {
   return { width, height, num_inference_steps }
-}
-
-/** The job ran on so many replicas, and none of them drew it. */
-function replicasUsedUp(maxReruns: number, last: AppError): AppError {
-  return new AppError(
-    'runtime_failed',
-    `The picture was begun ${maxReruns + 1} times, and no replica finished it. The last one: ${last.message}`,
-  )
 }

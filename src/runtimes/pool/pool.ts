@@ -1,6 +1,7 @@
 /** The replicas of a target: which addresses draw its pictures, and which of them work. */
 import type { AppError } from '../../errors.ts'
 import type { Runtime } from '../runtime.ts'
+import type { HealthState } from './health.ts'
 
 /** One address of a target's runtime. */
 export interface Replica {
@@ -16,6 +17,19 @@ export interface Outcome {
   readonly error?: AppError
   /** True where the run made no step for too long. */
   readonly stuck?: boolean
+}
+
+/** What this server knows of a replica. */
+export interface ReplicaReport {
+  /** Its id. */
+  readonly replica: string
+  readonly slots: number
+  readonly state: HealthState
+  /** Pictures that this server has it draw now, and pictures that it made for this server. */
+  readonly in_flight: number
+  readonly made: number
+  /** Times that this server ejected it. */
+  readonly ejections: number
 }
 
 export interface Pool {
@@ -35,6 +49,10 @@ export interface Pool {
   runtimeOf(id: string): Runtime
   /** What a run on a replica taught; ejects what does not work. True where the job should run again, on another replica. */
   learn(id: string, outcome: Outcome): boolean
+  /** Why new work makes no sense now; undefined where it does, also while the first look at the replicas goes on. */
+  trouble(): AppError | undefined
+  /** Each replica of a pool that changes, as this server sees it. */
+  report(): readonly ReplicaReport[]
   /** As Runtime.check: resolves when the target could take a request. */
   check(options: { signal: AbortSignal }): Promise<void>
   /** As Runtime.warmUp. */
@@ -56,6 +74,8 @@ export function createPlainPool(runtime: Runtime, { slots }: { slots: number }):
     onChange: () => () => {},
     runtimeOf: () => runtime,
     learn: () => false,
+    trouble: () => undefined,
+    report: () => [],
     check: (options) => runtime.check(options),
     ...(runtime.warmUp && { warmUp: () => runtime.warmUp?.() as Promise<void> }),
     close: () => runtime.close(),

@@ -39,7 +39,7 @@ export function listImageModels({
         description: target.pool.description || undefined,
         queued: queues.get(target.name)?.queued ?? 0,
         running: queues.get(target.name)?.running ?? 0,
-        concurrency: target.concurrency,
+        concurrency: queues.get(target.name)?.concurrency ?? target.concurrency,
         defaults: { ...target.defaults },
       }))
       const lines = models.map(
