@@ -8,7 +8,6 @@ import type { Job, Jobs, SubmitOptions, TargetQueue, Waiter } from '../../src/jo
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { eventually } from '../support/eventually.ts'
 import {
-  busy,
   createReplicaWorld,
   type ManualPool,
   type PlacedRun,
@@ -171,7 +170,11 @@ function changing(make: MakeJobs): void {
       const pool = await it.open({})
       const waiter = await it.submit(1)
       await eventually(() => expect(it.lane()).toMatchObject({ concurrency: 0, running: 0, queued: 1 }))
-      expect(await it.jobs.get(waiter.job.id, ALICE)).toMatchObject({ state: 'queued', position: 1 })
+      expect(await it.jobs.get(waiter.job.id, ALICE)).toMatchObject({
+        state: 'queued',
+        position: 1,
+        starting: true,
+      })
       pool.set({ a: 1 })
       await it.finish(1)
       expect((await it.end(waiter)).state).toBe('succeeded')
@@ -222,10 +225,7 @@ function rerunning(make: MakeJobs): void {
   describe('a picture that its replica did not draw', () => {
     const it = useReplicas(make)
 
-    test.each([
-      ['refused', unavailable],
-      ['was too busy for', busy],
-    ])('because it %s it, is drawn by another one: the same, once', async (_, error) => {
+    test('is drawn by another one: the same picture, once', async () => {
       await it.open({ a: 1, b: 1 })
       const waiter = await it.submit(7)
       const seen: string[] = []
@@ -237,7 +237,7 @@ function rerunning(make: MakeJobs): void {
       await eventually(async () =>
         expect(await it.jobs.get(waiter.job.id, ALICE)).toMatchObject({ progress: { step: 20 } }),
       )
-      first.fail(error())
+      first.fail(unavailable())
       const second = await it.run(7, 1)
       expect([first.replica, second.replica]).toEqual(['a', 'b'])
       expect(second.request).toEqual(first.request)
@@ -256,23 +256,15 @@ function rerunning(make: MakeJobs): void {
       )
     })
 
-    test('goes to the same one where there is no other', async () => {
-      await it.open({ a: 1 })
+    test('goes to the same one, when it works again and there is no other', async () => {
+      const pool = await it.open({ a: 1 })
       const waiter = await it.submit(1)
-      ;(await it.run(1)).fail(busy())
+      ;(await it.run(1)).fail(unavailable())
+      await eventually(() => expect(it.lane()).toMatchObject({ concurrency: 0, running: 1 }))
+      pool.set({ a: 1 })
       expect((await it.run(1, 1)).replica).toBe('a')
       await it.finish(1, 1)
       expect((await it.end(waiter)).state).toBe('succeeded')
-    })
-
-    test('waits for another one while there is one, and leaves its slot to who is next', async () => {
-      await it.open({ a: 1, b: 1 })
-      await it.place(1, 2)
-      await it.submit(3)
-      ;(await it.run(1)).fail(busy())
-      expect((await it.run(3)).replica).toBe('a')
-      await it.finish(2)
-      expect((await it.run(1, 1)).replica).toBe('b')
     })
 
     test('goes before everything that waits, first in, first out', async () => {
@@ -298,12 +290,17 @@ function rerunning(make: MakeJobs): void {
     })
 
     test('fails when it was begun too often, with the last reason', async () => {
-      await it.open({ a: 1, b: 1 })
+      const pool = await it.open({ a: 1, b: 1 })
       const waiter = await it.submit(1)
-      for (let run = 0; run <= MAX_RERUNS; run += 1) (await it.run(1, run)).fail(busy())
+      for (let run = 0; run <= MAX_RERUNS; run += 1) {
+        const { replica, fail } = await it.run(1, run)
+        fail(unavailable())
+        await eventually(() => expect(it.world.open(replica)).toEqual([]))
+        pool.set({ a: 1, b: 1 })
+      }
       expect(await it.end(waiter)).toMatchObject({
         state: 'failed',
-        error: { code: 'runtime_failed', message: expect.stringContaining('It is busy.') },
+        error: { code: 'runtime_failed', message: expect.stringContaining('The connection was refused.') },
       })
       await eventually(() =>
         expect(it.lane()).toMatchObject({ running: 0, releasing: 0, ended: { failed: 1 } }),

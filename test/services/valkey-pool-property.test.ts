@@ -1,5 +1,5 @@
 /**
- * Three servers on one Valkey, whose replicas come and go, refuse and are busy at random, each as its own server sees
+ * Three servers on one Valkey, whose replicas come and go, and refuse, at random, each as its own server sees
  * them: no replica ever draws more than its slots, no job is lost, and none is made twice.
  */
 import { randomUUID } from 'node:crypto'
@@ -12,7 +12,7 @@ import { hasEnded, type Jobs, type Waiter } from '../../src/jobs/job.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { eventually } from '../support/eventually.ts'
-import { busy, createReplicaWorld, type ManualPool, unavailable } from '../support/manual-pool.ts'
+import { createReplicaWorld, type ManualPool, unavailable } from '../support/manual-pool.ts'
 import { findValkeyServer, startValkey, type ValkeyServer } from '../support/valkey.ts'
 
 const SLOTS: Readonly<Record<string, number>> = { a: 1, b: 1, c: 2, d: 3 }
@@ -32,7 +32,6 @@ const operation = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('all see' as const), some }) },
   { weight: 6, arbitrary: fc.record({ do: fc.constant('finish' as const), nth }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('refuse' as const), nth }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('be busy' as const), nth }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('cancel' as const), nth }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('restart' as const), server }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('wait' as const) }) },
@@ -105,8 +104,6 @@ describe.skipIf(findValkeyServer() === undefined)('three servers on one Valkey',
           return finish(pick(world.allOpen(), step.nth))
         case 'refuse':
           return pick(world.allOpen(), step.nth)?.fail(unavailable())
-        case 'be busy':
-          return pick(world.allOpen(), step.nth)?.fail(busy())
         case 'cancel': {
           const waiter = pick(waiters, step.nth)
           if (waiter && !hasEnded(await servers[0]!.jobs.cancel(waiter.job.id, ALICE)))

@@ -1,15 +1,13 @@
 /**
- * Replicas whose every run, and every coming and going, the test decides. Source of its behaviour: the Pool interface.
- * A run that fails with `unavailable` ejects its replica and goes elsewhere, one with `busy` goes elsewhere only, any
- * other failure is the caller's.
+ * Replicas whose every run, and every coming and going, the test decides. Source of its behaviour: the Pool interface. A
+ * run that fails with `unavailable` ejects its replica and goes elsewhere; any other failure is the caller's.
  */
 import { AppError } from '../../src/errors.ts'
 import type { Pool, Replica } from '../../src/runtimes/pool/pool.ts'
 import type { Runtime } from '../../src/runtimes/runtime.ts'
 import { createManualRuntime, type ManualRun } from '../fakes/manual-runtime.ts'
 
-export const unavailable = () => new AppError('runtime_unavailable', 'It refused the connection.')
-export const busy = () => new AppError('overloaded', 'It is busy.')
+export const unavailable = () => new AppError('runtime_unavailable', 'The connection was refused.')
 
 /** One run on a replica. */
 export interface PlacedRun extends ManualRun {
@@ -20,7 +18,7 @@ export interface PlacedRun extends ManualRun {
 export type Seen = Readonly<Record<string, number>>
 
 export interface ManualPool extends Pool {
-  /** From now on these are found, and work. */
+  /** From now on these are found, and work. Those that were ejected are back. */
   set(seen: Seen): void
 }
 
@@ -87,7 +85,7 @@ export function createReplicaWorld() {
             ejected.add(id)
             tell()
           }
-          return isBroken || error?.code === 'overloaded'
+          return isBroken
         },
         trouble: () => undefined,
         report: () => [],

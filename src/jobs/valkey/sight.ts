@@ -29,7 +29,15 @@ export function createSight(options: {
       ejected,
     }: Partial<Pick<Parameters<Book['see']>[0], 'replicas' | 'ejected'>> = {},
   ): Promise<void> {
-    await book.see({ target: name, server, replicas, cap: pool.cap, leaseMs, ejected })
+    await book.see({
+      target: name,
+      server,
+      replicas,
+      cap: pool.cap,
+      scales: pool.scalesFromZero,
+      leaseMs,
+      ejected,
+    })
   }
   // What is not told because Valkey is away is told when it is back.
   const quietly = (told: Promise<void>) => void told.catch(() => {})

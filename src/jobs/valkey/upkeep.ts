@@ -64,6 +64,7 @@ export function startUpkeep(options: {
     /** Valkey is there, at the start or again: tells it the replicas, and catches up with what happened meanwhile. */
     async reconnected(): Promise<void> {
       steadySince = undefined
+      lanes.reconnected()
       try {
         // Before anything else is asked: without replicas there are no slots.
         await sight.tellAll()

@@ -31,6 +31,8 @@ export function readPart(name: string): string {
 
 /** What one target does now and what it did so far, shared by all servers. */
 export interface Counts {
+  /** Which of two is later. Begins anew with an empty Valkey. */
+  readonly version: number
   /** Slots of the replicas that are ready, at most the target's cap. */
   readonly concurrency: number
   readonly queued: number
@@ -180,6 +182,8 @@ export function createBook(options: {
       readonly replicas: readonly Replica[]
       /** Most slots at once; absent: all there are. */
       readonly cap?: number
+      /** True: jobs wait for a first replica, and their callers are told so. */
+      readonly scales?: boolean
       readonly leaseMs: number
       readonly ejected?: readonly { readonly id: string; readonly forMs: number }[]
     }) => {
@@ -307,6 +311,7 @@ function toJob(row: Row, now: number): Job {
     ...time('endedAt'),
     deadlineAt: Number(row.deadlineAt),
     ...time('position'),
+    ...(row.starting === undefined ? {} : { starting: true as const }),
     ...(expectedAt === undefined ? {} : { expectedAt }),
     ...(row.progress === undefined ? {} : { progress: JSON.parse(row.progress) }),
     ...(row.image === undefined ? {} : { image: JSON.parse(row.image) as ImageRecord }),
@@ -339,6 +344,7 @@ function countsOf(
       return [
         target,
         {
+          version: count('version'),
           concurrency: count('concurrency'),
           queued: count('queued'),
           running: count('running'),

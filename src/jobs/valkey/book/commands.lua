@@ -11,7 +11,10 @@ local RELEASE_AT_MOST_MS = 300000
 local function answer(reply, sample)
   for target in pairs(touched) do grant(target) end
   local message = { changes = changes, targets = {}, sample = sample }
-  for target in pairs(touched) do message.targets[target] = counts(target) end
+  for target in pairs(touched) do
+    redis.call('HINCRBY', targetKey(target, 'figures'), 'version', 1)
+    message.targets[target] = counts(target)
+  end
   if #changes > 0 or sample or next(message.targets) then
     redis.call('PUBLISH', P .. 'events', cjson.encode(message))
   end
@@ -88,7 +91,10 @@ local function viewOf(asked)
   local runningMs, nextSlotMs = remaining(target)
   local start = startOf(target, asked.owner)
   local ahead = aheadOf(asked.model, countBefore(target, start), costBefore(target, start))
-  if ahead then view.aheadMs = runningMs + ahead end
+  if ahead then
+    local _, startMs = startOfTarget(target)
+    view.aheadMs = runningMs + ahead + (startMs or 0)
+  end
   view.nextSlotMs = nextSlotMs or asked.ownMs
   return view
 end
@@ -105,6 +111,7 @@ local function admit(asked)
   local id, target = asked.id, asked.target
   local deadline = NOW + asked.deadlineMs
   local arrival = redis.call('HINCRBY', targetKey(target, 'figures'), 'admitted', 1)
+  awaitStart(target)
   local line, member = enqueue(target, { id = id, owner = asked.owner, cost = asked.cost, arrival = arrival })
   redis.call('HSET', jobKey(id),
     'id', id, 'imageId', asked.imageId, 'owner', asked.owner, 'target', target, 'request', asked.request,

@@ -12,7 +12,8 @@
 --   target:<name>:free          zset  replicas with a free slot, "<freed>|<id>", by the share of their slots that is busy
 --   target:<name>:held          hash  job -> the replica of which it holds a slot
 --   target:<name>:again         zset  running jobs that wait for another replica, in their order
--- and in target:<name>:figures  slots, replicas: what is ready; cap: most slots at once; concurrency: what follows
+-- and in target:<name>:figures  slots, replicas: what is ready; cap: most slots at once; concurrency: what follows;
+-- scales: set where jobs wait for a first replica; startSince: since when they do; startMs: how long the last start took
 
 -- Jobs of `again` that a script looks at, where the first ones may not have the replica that is free.
 local AGAIN_AT_MOST = 100
@@ -22,6 +23,24 @@ local BACK_AT_MOST = 100
 local function replicaKey(target, id) return targetKey(target, 'replica:' .. id) end
 local function freeName(freed, id) return string.format('%015.0f|%s', num(freed), id) end
 
+local function concurrencyOf(target) return num(redis.call('HGET', targetKey(target, 'figures'), 'concurrency')) end
+
+-- A job begins to wait: where no replica is ready, for the first one.
+local function awaitStart(target)
+  if concurrencyOf(target) > 0 then return end
+  local waits = redis.call('EXISTS', targetKey(target, 'queued'), targetKey(target, 'again')) > 0
+  redis.call(waits and 'HSETNX' or 'HSET', targetKey(target, 'figures'), 'startSince', text(NOW))
+end
+
+-- Whether jobs wait for the first replica of a target that scales from zero, and for how many milliseconds, by how long
+-- the last start took; nil where none was timed.
+local function startOfTarget(target)
+  local figures = redis.call('HMGET', targetKey(target, 'figures'), 'concurrency', 'scales', 'startSince', 'startMs')
+  if num(figures[1]) > 0 or not figures[2] then return false, 0 end
+  if not figures[4] then return true, nil end
+  return true, math.max(0, num(figures[3] or text(NOW)) + num(figures[4]) - NOW)
+end
+
 local function countSlots(target)
   local figures = targetKey(target, 'figures')
   local known = redis.call('HMGET', figures, 'slots', 'cap', 'concurrency')
@@ -30,9 +49,14 @@ local function countSlots(target)
   if known[3] and num(known[3]) == concurrency then return end
   redis.call('HSET', figures, 'concurrency', concurrency)
   touched[target] = true
+  local since = redis.call('HGET', figures, 'startSince')
+  if concurrency > 0 and since then
+    redis.call('HSET', figures, 'startMs', NOW - num(since))
+    redis.call('HDEL', figures, 'startSince')
+  elseif concurrency == 0 and redis.call('EXISTS', targetKey(target, 'queued')) == 1 then
+    awaitStart(target)
+  end
 end
-
-local function concurrencyOf(target) return num(redis.call('HGET', targetKey(target, 'figures'), 'concurrency')) end
 
 -- After anything about a replica changed: whether it is ready, and where it stands among the free ones.
 local function place(target, id)
@@ -182,6 +206,7 @@ end
 local function waitAgain(target, id, failedOn)
   local key = jobKey(id)
   letGo(target, id)
+  awaitStart(target)
   redis.call('ZADD', targetKey(target, 'again'), redis.call('HINCRBY', targetKey(target, 'figures'), 'again', 1), id)
   redis.call('ZREM', P .. 'undelivered', target .. '|' .. id)
   redis.call('HINCRBY', key, 'run', 1)

@@ -6,6 +6,7 @@ local function see(asked)
   local target, figures = asked.target, targetKey(asked.target, 'figures')
   redis.call('ZADD', targetKey(target, 'seers'), NOW + asked.leaseMs, asked.server)
   if asked.cap then redis.call('HSET', figures, 'cap', asked.cap) else redis.call('HDEL', figures, 'cap') end
+  if asked.scales then redis.call('HSET', figures, 'scales', 1) else redis.call('HDEL', figures, 'scales') end
   countSlots(target)
   for _, one in ipairs(asked.ejected) do eject(target, asked.server, one.id, one.forMs) end
   sees(target, asked.server, asked.seen ~= '[]' and asked.seen or nil)
