@@ -154,6 +154,8 @@ describe.skipIf(findValkeyServer() === undefined)('three servers on one Valkey',
         await servers[0]!.jobs.submit({ prompt: 'a fox', seed }, ALICE)
       await eventually(() => expect(world.allOpen()).toHaveLength(7))
       for (const [name, slots] of Object.entries(SLOTS)) expect(world.open(name)).toHaveLength(slots)
+      for (const run of world.allOpen()) finish(run)
+      await eventually(() => expect(servers[0]!.jobs.queue()[0]).toMatchObject({ running: 0, releasing: 0 }))
     } finally {
       await Promise.all(servers.map(({ jobs }) => jobs.close()))
     }

@@ -106,7 +106,7 @@ describe.skipIf(findValkeyServer() === undefined)('the book gives a job', () => 
         await sweep()
         expect(await counts()).toMatchObject({ concurrency: 2 })
       })
-      await see('', { server: 'one' })
+      await see('a b', { leaving: true })
       expect(await counts()).toMatchObject({ concurrency: 0 })
       expect(await it.client.keys(it.key('target:gpu:replica:*'))).toEqual([])
     })
@@ -148,6 +148,14 @@ describe.skipIf(findValkeyServer() === undefined)('the book gives a job', () => 
       expect(replicas()).toBe('')
       await finish(jobs[2]!)
       expect(replicas()).toBe('a')
+    })
+
+    test('that a server ejected, when that server has gone', async () => {
+      await see('a')
+      await see('', { server: 'two', ejected: [{ id: 'a', forMs: NEVER_MS }] })
+      expect(await counts()).toMatchObject({ concurrency: 0 })
+      await see('', { server: 'two', leaving: true })
+      expect(await counts()).toMatchObject({ concurrency: 1 })
     })
 
     test('that a server ejected only when its time is over, or that server sees it again', async () => {

@@ -24,20 +24,10 @@ export function createSight(options: {
 
   async function tell(
     { name, pool }: Pick<Target, 'name' | 'pool'>,
-    {
-      replicas = pool.ready(),
-      ejected,
-    }: Partial<Pick<Parameters<Book['see']>[0], 'replicas' | 'ejected'>> = {},
+    more: Pick<Parameters<Book['see']>[0], 'leaving' | 'ejected'> = {},
   ): Promise<void> {
-    await book.see({
-      target: name,
-      server,
-      replicas,
-      cap: pool.cap,
-      scales: pool.scalesFromZero,
-      leaseMs,
-      ejected,
-    })
+    const { cap, scalesFromZero: scales } = pool
+    await book.see({ target: name, server, replicas: pool.ready(), cap, scales, leaseMs, ...more })
   }
   // What is not told because Valkey is away is told when it is back.
   const quietly = (told: Promise<void>) => void told.catch(() => {})
@@ -56,7 +46,7 @@ export function createSight(options: {
     /** Sees nothing any more: the replicas are those of the other servers. */
     async stop(): Promise<void> {
       for (const end of endings) end()
-      await Promise.all(targets.map((target) => tell(target, { replicas: [] }).catch(() => {})))
+      await Promise.all(targets.map((target) => tell(target, { leaving: true }).catch(() => {})))
     },
   }
 }

@@ -185,6 +185,8 @@ export function createBook(options: {
       /** True: jobs wait for a first replica, and their callers are told so. */
       readonly scales?: boolean
       readonly leaseMs: number
+      /** True: it goes, and sees nothing. */
+      readonly leaving?: boolean
       readonly ejected?: readonly { readonly id: string; readonly forMs: number }[]
     }) => {
       const { replicas, ejected = [], ...rest } = asked

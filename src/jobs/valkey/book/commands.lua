@@ -344,7 +344,7 @@ commands.sweep = function(asked)
   end
   for _, target in ipairs(asked.targets) do
     if asked.leases then forgetSeers(target) end
-    takeBack(target)
+    takeAllBack(target)
     local releasing, longAgo = targetKey(target, 'releasing'), NOW - RELEASE_AT_MOST_MS
     local stuck = redis.call('ZRANGEBYSCORE', releasing, '-inf', longAgo, 'LIMIT', 0, SWEEP_AT_MOST)
     for _, id in ipairs(stuck) do release(target, id) end

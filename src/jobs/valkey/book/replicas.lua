@@ -91,6 +91,12 @@ local function slotsById(told)
   return slots
 end
 
+local function takeBack(target, id)
+  redis.call('ZREM', targetKey(target, 'ejected'), id)
+  redis.call('HDEL', targetKey(target, 'ejectors'), id)
+  place(target, id)
+end
+
 -- What a server sees now, as JSON; nil: it is gone. A replica is there while any server sees it. Costs by what changed.
 local function sees(target, server, told)
   local seen = targetKey(target, 'seen')
@@ -98,6 +104,11 @@ local function sees(target, server, told)
   if not told then
     redis.call('ZREM', targetKey(target, 'seers'), server)
     redis.call('HDEL', seen, server)
+    -- What it ejected is for the others to judge.
+    local ejectors = redis.call('HGETALL', targetKey(target, 'ejectors'))
+    for index = 2, #ejectors, 2 do
+      if ejectors[index] == server then takeBack(target, ejectors[index - 1]) end
+    end
   elseif before ~= told then
     redis.call('HSET', seen, server, told)
   end
@@ -112,10 +123,7 @@ local function sees(target, server, told)
         if not redis.call('HGET', replicaKey(target, id), 'freed') then isFreed(target, id) end
         redis.call('HINCRBY', replicaKey(target, id), 'sights', 1)
         -- Who ejected it takes it back.
-        if redis.call('HGET', targetKey(target, 'ejectors'), id) == server then
-          redis.call('ZREM', targetKey(target, 'ejected'), id)
-          redis.call('HDEL', targetKey(target, 'ejectors'), id)
-        end
+        if redis.call('HGET', targetKey(target, 'ejectors'), id) == server then takeBack(target, id) end
       end
       place(target, id)
     end
@@ -139,13 +147,9 @@ local function eject(target, server, id, forMs)
 end
 
 -- Ejected replicas of which the time is over.
-local function takeBack(target)
-  local ejected = targetKey(target, 'ejected')
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', ejected, '-inf', NOW, 'LIMIT', 0, BACK_AT_MOST)) do
-    redis.call('ZREM', ejected, id)
-    redis.call('HDEL', targetKey(target, 'ejectors'), id)
-    place(target, id)
-  end
+local function takeAllBack(target)
+  local over = redis.call('ZRANGEBYSCORE', targetKey(target, 'ejected'), '-inf', NOW, 'LIMIT', 0, BACK_AT_MOST)
+  for _, id in ipairs(over) do takeBack(target, id) end
 end
 
 -- Servers that have not said for too long what they see.

@@ -9,7 +9,7 @@ local function see(asked)
   if asked.scales then redis.call('HSET', figures, 'scales', 1) else redis.call('HDEL', figures, 'scales') end
   countSlots(target)
   for _, one in ipairs(asked.ejected) do eject(target, asked.server, one.id, one.forMs) end
-  sees(target, asked.server, asked.seen ~= '[]' and asked.seen or nil)
+  sees(target, asked.server, not asked.leaving and asked.seen or nil)
 end
 
 local function goes(id, run)
