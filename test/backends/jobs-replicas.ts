@@ -6,14 +6,14 @@ import type { ImageStore } from '../../src/images/image.ts'
 import { createMemoryImages } from '../../src/images/memory.ts'
 import type { Job, Jobs, SubmitOptions, TargetQueue, Waiter } from '../../src/jobs/job.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
-import { eventually } from '../support/eventually.ts'
 import {
   createReplicaWorld,
-  type ManualPool,
   type PlacedRun,
   type Seen,
   unavailable,
-} from '../support/manual-pool.ts'
+  type WorldPool,
+} from '../fakes/replica-world.ts'
+import { eventually } from '../support/eventually.ts'
 import { ALICE, BOB, type MakeJobs } from './jobs/suite.ts'
 
 /** How often the backends under test begin a job again. */
@@ -31,7 +31,7 @@ export function replicasContract(name: string, make: MakeJobs): void {
 /** A new backend before each test, with one target. Its pictures are told by their seeds. */
 function useReplicas(make: MakeJobs) {
   let world: ReturnType<typeof createReplicaWorld>
-  let pool: ManualPool
+  let pool: WorldPool
   let images: ImageStore
   let jobs: Jobs | undefined
   let close: (() => Promise<void>) | undefined
@@ -52,7 +52,7 @@ function useReplicas(make: MakeJobs) {
       return images
     },
     /** A backend whose target has these replicas. */
-    async open(seen: Seen, { cap }: { cap?: number } = {}): Promise<ManualPool> {
+    async open(seen: Seen, { cap }: { cap?: number } = {}): Promise<WorldPool> {
       pool = world.pool({ seen, cap })
       const made = await make({
         targets: [

@@ -11,8 +11,8 @@ import { createMemoryImages } from '../../src/images/memory.ts'
 import { hasEnded, type Jobs, type Waiter } from '../../src/jobs/job.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
+import { createReplicaWorld, unavailable, type WorldPool } from '../fakes/replica-world.ts'
 import { eventually } from '../support/eventually.ts'
-import { createReplicaWorld, type ManualPool, unavailable } from '../support/manual-pool.ts'
 import { findValkeyServer, startValkey, type ValkeyServer } from '../support/valkey.ts'
 
 const SLOTS: Readonly<Record<string, number>> = { a: 1, b: 1, c: 2, d: 3 }
@@ -49,7 +49,7 @@ describe.skipIf(findValkeyServer() === undefined)('three servers on one Valkey',
     const world = createReplicaWorld()
     const images = createMemoryImages({ maxBytes: 2 ** 20 })
     const prefix = randomUUID()
-    const open = async (): Promise<{ jobs: Jobs; pool: ManualPool }> => {
+    const open = async (): Promise<{ jobs: Jobs; pool: WorldPool }> => {
       const pool = world.pool({ seen: SLOTS })
       const target = {
         name: 'gpu',

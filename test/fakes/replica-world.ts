@@ -5,7 +5,7 @@
 import { AppError } from '../../src/errors.ts'
 import type { Pool, Replica } from '../../src/runtimes/pool/pool.ts'
 import type { Runtime } from '../../src/runtimes/runtime.ts'
-import { createManualRuntime, type ManualRun } from '../fakes/manual-runtime.ts'
+import { createManualRuntime, type ManualRun } from './manual-runtime.ts'
 
 export const unavailable = () => new AppError('runtime_unavailable', 'The connection was refused.')
 
@@ -17,7 +17,7 @@ export interface PlacedRun extends ManualRun {
 /** Slots by replica. */
 export type Seen = Readonly<Record<string, number>>
 
-export interface ManualPool extends Pool {
+export interface WorldPool extends Pool {
   /** From now on these are found, and work. Those that were ejected are back. */
   set(seen: Seen): void
 }
@@ -62,7 +62,7 @@ export function createReplicaWorld() {
     peak: (replica: string) => peaks.get(replica) ?? 0,
 
     /** What one server sees of it. */
-    pool({ seen, cap }: { seen: Seen; cap?: number | undefined }): ManualPool {
+    pool({ seen, cap }: { seen: Seen; cap?: number | undefined }): WorldPool {
       let found = new Map<string, Replica>()
       const ejected = new Set<string>()
       const listeners = new Set<() => void>()
