@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { REMEMBERED } from '../../src/jobs/ended.ts'
 import type { Submission } from '../../src/jobs/valkey/book/book.ts'
-import { imageFields } from '../../src/jobs/valkey/book/book.ts'
+import { imageFields } from '../../src/jobs/valkey/book/rows.ts'
 import { ENDED_JOB_BYTES, JOBS_BYTES, RESERVE_BYTES, WAITING_JOB_BYTES } from '../../src/valkey/memory.ts'
 import { useMeteredBook } from '../support/metered-book.ts'
 import { findValkeyServer } from '../support/valkey.ts'
@@ -36,7 +36,6 @@ describe.skipIf(findValkeyServer() === undefined)('in Valkey', () => {
     requestHash: randomUUID() + randomUUID().slice(0, 7),
     key: randomUUID() + randomUUID().slice(0, 7),
     requestId: randomUUID(),
-    concurrency: 1,
     ...given,
   })
 

@@ -8,7 +8,8 @@ import { withoutPrompts } from '../ended.ts'
 import { keyConflict, shuttingDown, storeFull } from '../endings.ts'
 import type { Jobs, JobsOptions, Refusal, SubmitOptions, Waiter } from '../job.ts'
 import { canonical, chooseTarget, hashOf, withDefaults } from '../request-of-job.ts'
-import { type Book, fieldTexts, type Submission, type Submitted } from './book/book.ts'
+import type { Book, Submission, Submitted } from './book/book.ts'
+import { fieldTexts } from './book/rows.ts'
 import type { Lane, Lanes } from './lanes.ts'
 import type { Waiters } from './waiters.ts'
 
@@ -66,7 +67,10 @@ export function createSubmit(parts: {
     }
 
     for (;;) {
-      const trouble = images.trouble?.()
+      const lane = lanes.get(target.name)
+      // Other servers may see replicas that this one does not.
+      const trouble =
+        images.trouble?.() ?? (lane.counts.concurrency === 0 ? target.pool.trouble() : undefined)
       const submission = {
         ...submissionOf({ asked, caller, lane: lanes.get(target.name), options, submitOptions }),
         leaseMs,
@@ -121,7 +125,6 @@ function submissionOf(parts: {
     cost: figures.costOf(wanted),
     ...figures.forecast(wanted),
     model: figures.workModel(),
-    concurrency: target.concurrency,
     queueLimit: target.queue,
     queueLimitOfCaller: anonymous ? target.queue : target.queuePerCaller,
   }

@@ -1,17 +1,16 @@
 /** The book of jobs in Valkey: typed commands over one script, where every change of a job is made. */
 import { readFileSync } from 'node:fs'
-import type { PublicError } from '../../../errors.ts'
-import type { ImageFacts, ImageRecord } from '../../../images/image.ts'
+import type { Replica } from '../../../runtimes/pool/pool.ts'
 import type { Valkey } from '../../../valkey/connection.ts'
 import { type AdmissionView, REFUSED_AS, type RefusedBecause } from '../../admission.ts'
-import { REMEMBERED, withoutPrompts } from '../../ended.ts'
-import { abandoned, cancelled, expired } from '../../endings.ts'
+import { REMEMBERED } from '../../ended.ts'
 import type { WorkModel } from '../../figures.ts'
-import type { Job, JobRequest, JobState, Refusal } from '../../job.ts'
-import { type EndState, type LifeState, publicState, TRANSITIONS } from '../../lifecycle.ts'
+import type { Job, JobState, Refusal } from '../../job.ts'
+import { type EndState, TRANSITIONS } from '../../lifecycle.ts'
+import { type Row, toJob } from './rows.ts'
 
 /** The parts of the script, in the order in which they build on each other. */
-const PARTS = ['base', 'order', 'ended', 'life', 'admission', 'views', 'commands']
+const PARTS = ['base', 'order', 'ended', 'replicas', 'life', 'admission', 'views', 'runs', 'commands']
 /** Tables that TypeScript and Lua share: one source for every backend. */
 const TABLES = { __TRANSITIONS__: TRANSITIONS, __REFUSED_AS__: REFUSED_AS }
 /** Part of every key: servers with another layout of the book do not touch this one's. */
@@ -30,6 +29,10 @@ export function readPart(name: string): string {
 
 /** What one target does now and what it did so far, shared by all servers. */
 export interface Counts {
+  /** Which of two is later. Begins anew with an empty Valkey. */
+  readonly version: number
+  /** Slots of the replicas that are ready, at most the target's cap. */
+  readonly concurrency: number
   readonly queued: number
   readonly running: number
   readonly releasing: number
@@ -60,8 +63,15 @@ export interface Effects {
     readonly createdMs: number
     readonly startedMs: number
   }[]
-  /** Jobs that got a slot: to be delivered to a worker. */
-  readonly granted: readonly { readonly target: string; readonly id: string }[]
+  /** Jobs that got a slot of a replica: to be delivered to a worker. `grant` counts those of this job. */
+  readonly granted: readonly Granted[]
+}
+
+export interface Granted {
+  readonly target: string
+  readonly id: string
+  readonly replica: string
+  readonly grant: number
 }
 
 /** A submission. Milliseconds. */
@@ -87,7 +97,6 @@ export interface Submission {
   readonly ttlMs: number
   readonly cost: number
   readonly ownMs?: number
-  readonly concurrency: number
   readonly queueLimit: number
   readonly queueLimitOfCaller: number
   /** See AdmissionView. */
@@ -114,10 +123,24 @@ export type Started =
       readonly verdict: 'go'
       readonly run: number
       readonly job: Job
-      /** By the book's clock, as the job's own times. */
-      readonly now: number
+      /** Where it runs. */
+      readonly replica: string
+      /** For how long the job has had its slot there, in milliseconds. */
+      readonly heldMs: number
       readonly requestId?: string
     }
+
+/** A run that its replica did not finish. */
+interface Again {
+  readonly id: string
+  readonly target: string
+  readonly run: number
+  /** Where it ran. */
+  readonly replica: string
+  readonly maxReruns: number
+  /** The public error, as JSON, of a job whose re-runs are used up. */
+  readonly exhausted: string
+}
 
 export type Book = ReturnType<typeof createBook>
 
@@ -146,17 +169,7 @@ export function createBook(options: {
       )
     const reply = await (aside ? valkey.aside(send) : valkey.use(send, { probe }))
     const { ended, granted, targets, behind, ...rest } = JSON.parse(reply)
-    onEffects({
-      targets: countsOf(targets),
-      ended: rows(ended).map(([target, id, state, createdMs, startedMs]) => ({
-        target,
-        id,
-        state,
-        createdMs,
-        startedMs,
-      })),
-      granted: rows(granted).map(([target, id]) => ({ target, id })),
-    })
+    onEffects(effectsOf({ ended, granted, targets }))
     // One script gives away so many slots; the next one goes on at once. What fails is repeated by any server's sweep.
     if (behind) void call('grant', {}).catch(() => {})
     return (
@@ -180,8 +193,30 @@ export function createBook(options: {
       }
     },
 
-    /** Tells a target's concurrency; returns the last finished generations, newest first. */
-    async target(asked: { target: string; concurrency: number }): Promise<readonly string[]> {
+    /**
+     * Tells which replicas a server sees: all of them, each time. They count while any server sees them, and for
+     * `leaseMs` milliseconds after it last said so. `ejected`: replicas that get no jobs from any server for that long, or
+     * until the server that ejected it sees it again.
+     */
+    see: (asked: {
+      readonly target: string
+      readonly server: string
+      readonly replicas: readonly Replica[]
+      /** Most slots at once; absent: all there are. */
+      readonly cap?: number
+      /** True: jobs wait for a first replica, and their callers are told so. */
+      readonly scales?: boolean
+      readonly leaseMs: number
+      /** True: it goes, and sees nothing. */
+      readonly leaving?: boolean
+      readonly ejected?: readonly { readonly id: string; readonly forMs: number }[]
+    }) => {
+      const { replicas, ejected = [], ...rest } = asked
+      const seen = JSON.stringify(replicas.map(({ id, slots }) => [id, slots]))
+      return call<object>('see', { ...rest, seen, ejected })
+    },
+    /** Returns the last finished generations of a target, newest first. */
+    async target(asked: { target: string }): Promise<readonly string[]> {
       const { samples } = await call<{ samples: unknown }>('target', asked)
       return list<string>(samples)
     },
@@ -204,14 +239,16 @@ export function createBook(options: {
     leave: (asked: { id: string; waiter: string }) => call<object>('leave', asked),
     /** Returns the ids whose waiters need not renew any more. */
     async renew(asked: { waiters: readonly (readonly [id: string, waiter: string])[]; leaseMs: number }) {
-      const over: string[] = []
-      for (const waiters of slices(asked.waiters))
-        over.push(...list<string>((await call<{ over: unknown }>('renew', { ...asked, waiters })).over))
-      return over
+      return await idsOf(
+        asked.waiters,
+        async (waiters) => (await call<Record<string, unknown>>('renew', { ...asked, waiters })).over,
+      )
     },
     start: (asked: {
       id: string
       target: string
+      /** The number of the grant that was delivered. */
+      grant: number
       /** Who asks: when the answer got lost and it asks again, the run is its own already. */
       attempt: string
       lockMs: number
@@ -221,17 +258,17 @@ export function createBook(options: {
     }) => call<Started>('start', asked),
     /** Returns the ids of runs that have to be aborted. */
     async beat(asked: { runs: readonly (readonly [id: string, run: number])[]; lockMs: number }) {
-      const lost: string[] = []
-      for (const runs of slices(asked.runs))
-        lost.push(...list<string>((await call<{ lost: unknown }>('beat', { ...asked, runs })).lost))
-      return lost
+      return await idsOf(
+        asked.runs,
+        async (runs) => (await call<Record<string, unknown>>('beat', { ...asked, runs })).lost,
+      )
     },
     /** How far runs are, StepProgress as JSON. Returns the ids of those that have to be aborted. */
     async progress(asked: { steps: readonly (readonly [id: string, run: number, progress: string])[] }) {
-      const lost: string[] = []
-      for (const steps of slices(asked.steps))
-        lost.push(...list<string>((await call<{ lost: unknown }>('progress', { steps })).lost))
-      return lost
+      return await idsOf(
+        asked.steps,
+        async (steps) => (await call<Record<string, unknown>>('progress', { steps })).lost,
+      )
     },
     /** told: this call ended the job. late: it had ended. lost: the job is another worker's. */
     finish: (asked: {
@@ -246,104 +283,42 @@ export function createBook(options: {
       sample?: string
       model?: WorkModel
     }) => call<{ verdict: 'told' | 'late' | 'lost' }>('finish', asked),
+    /**
+     * The replica of a run did not draw the picture, and another one may. again: the job goes before everything that
+     * waits; told: it has had its runs, and ended with `exhausted`; else as `finish`.
+     */
+    again: (asked: Again) => call<{ verdict: 'again' | 'told' | 'late' | 'lost' }>('again', asked),
     handback: (asked: { id: string; run: number }) => call<object>('handback', asked),
     sweep: (asked: { leases: boolean; targets: readonly string[] }) =>
       call<object>('sweep', asked, { probe: true }),
   }
 }
 
-/** A job as the book keeps it: a hash of strings. */
-type Row = Readonly<Record<string, string | undefined>>
-
-/** @param now the book's clock. The job's expected end is told in this process's own time. */
-function toJob(row: Row, now: number): Job {
-  const expectedAt =
-    row.expectedAt === undefined ? undefined : performance.now() + Number(row.expectedAt) - now
-  const time = (name: string) => (row[name] === undefined ? {} : { [name]: Math.round(Number(row[name])) })
-  const job = {
-    id: row.id as string,
-    imageId: row.imageId as string,
-    owner: row.owner as string,
-    target: row.target as string,
-    request: requestOf(row),
-    state: publicState(row.life as LifeState),
-    createdAt: Number(row.createdAt),
-    ...time('startedAt'),
-    ...time('endedAt'),
-    deadlineAt: Number(row.deadlineAt),
-    ...time('position'),
-    ...(expectedAt === undefined ? {} : { expectedAt }),
-    ...(row.progress === undefined ? {} : { progress: JSON.parse(row.progress) }),
-    ...(publicState(row.life as LifeState) === 'succeeded' ? { image: imageOf(row) } : {}),
-  } as Job
-  const error = errorOf(row, job)
-  return error ? { ...job, error } : job
-}
-
-/** Values as JSON, for a hash. */
-export function fieldTexts(values: object): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(values)
-      .filter(([, value]) => value !== undefined)
-      .map(([name, value]) => [name, JSON.stringify(value)]),
-  )
-}
-
-/** What the book keeps of a picture: what it does not know from the job, and no prompts. */
-export function imageFields(record: ImageRecord): Record<string, string> {
-  const { id, job_id, owner, target, media_type, ...facts } = withoutPrompts(record)
-  return fieldTexts(facts)
-}
-
-function imageOf(row: Row): ImageFacts {
+function effectsOf(reply: { ended: unknown; granted: unknown; targets: Record<string, Row> }): Effects {
   return {
-    ...{ id: row.imageId, job_id: row.id, owner: row.owner, media_type: 'image/png', target: row.target },
-    ...fieldsOf('i:', row),
-  } as ImageFacts
-}
-
-/** With its prompts until the job ends. A finished one has what its picture was drawn with. */
-function requestOf(row: Row): JobRequest {
-  if (row.request !== undefined) return JSON.parse(row.request)
-  if (row.life !== 'succeeded') return fieldsOf('r:', row) as unknown as JobRequest
-  const { seed, width, height, num_inference_steps, guidance_scale } = imageOf(row)
-  return {
-    ...{ seed, width, height },
-    ...(num_inference_steps === undefined ? {} : { num_inference_steps }),
-    ...(guidance_scale === undefined ? {} : { guidance_scale }),
+    targets: countsOf(reply.targets),
+    ended: rows(reply.ended).map(([target, id, state, createdMs, startedMs]) => ({
+      target,
+      id,
+      state,
+      createdMs,
+      startedMs,
+    })),
+    granted: rows(reply.granted).map(([target, id, replica, grant]) => ({ target, id, replica, grant })),
   }
 }
 
-function fieldsOf(prefix: string, row: Row): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(row)
-      .filter(([name]) => name.startsWith(prefix))
-      .map(([name, value]) => [name.slice(prefix.length), JSON.parse(value as string)]),
-  )
-}
-
-function errorOf(row: Row, job: Job): PublicError | undefined {
-  switch (row.reason) {
-    case 'cancel':
-      return cancelled().toPublic()
-    case 'abandon':
-      return abandoned().toPublic()
-    case 'expire':
-      return expired(job).toPublic()
-    case 'fail':
-      return JSON.parse(row.error as string)
-    default:
-      return undefined
-  }
-}
-
-function countsOf(targets: Record<string, Record<string, string | number>>): ReadonlyMap<string, Counts> {
+function countsOf(
+  targets: Record<string, Record<string, string | number | undefined>>,
+): ReadonlyMap<string, Counts> {
   return new Map(
     Object.entries(targets).map(([target, row]) => {
       const count = (name: string) => Number(row[name] ?? 0)
       return [
         target,
         {
+          version: count('version'),
+          concurrency: count('concurrency'),
           queued: count('queued'),
           running: count('running'),
           releasing: count('releasing'),
@@ -370,6 +345,16 @@ function countsOf(targets: Record<string, Record<string, string | number>>): Rea
 const list = <T>(value: unknown): T[] => (Array.isArray(value) ? value : [])
 // biome-ignore lint/suspicious/noExplicitAny: rows of mixed types, read by position right where this is called.
 const rows = (value: unknown) => list<any[]>(value)
+
+/** The ids that a command answers, asked so many things at a time. */
+async function idsOf<T>(
+  items: readonly T[],
+  ask: (slice: readonly T[]) => Promise<unknown>,
+): Promise<string[]> {
+  const ids: string[] = []
+  for (const slice of slices(items)) ids.push(...list<string>(await ask(slice)))
+  return ids
+}
 
 /** What one script takes at a time, so that nobody waits long for it. */
 function* slices<T>(items: readonly T[]): Generator<readonly T[]> {
