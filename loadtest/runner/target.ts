@@ -5,6 +5,8 @@ export interface Target {
   readonly name: string
   readonly concurrency: number
   readonly queue: number
+  /** Replicas of the runtime that take work; absent where the server knows one address only. */
+  readonly replicas?: number
   /** Of a picture with the target's defaults, in milliseconds; absent until the server knows. */
   readonly estimateMs?: number
 }
