@@ -6,6 +6,7 @@
  */
 import { writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
+import { Missing, saySkipped } from '../scripts/missing.ts'
 import { ROOT } from '../test/support/process.ts'
 import { type Figure, table } from './pool/figures.ts'
 import { underLoad } from './pool/load.ts'
@@ -39,7 +40,11 @@ for (const replicas of QUICK ? [4] : [1, 4, 16, 64]) {
   const capacity = (replicas * 1000) / serviceMs
   for (const { name, open, mostReplicas } of WAYS) {
     if (replicas > mostReplicas) continue
-    const way = await open({ replicas, serviceMs, queue: 2 * replicas })
+    const way = await open({ replicas, serviceMs, queue: 2 * replicas }).catch((error) => {
+      if (!(error instanceof Missing)) throw error
+      saySkipped(name, error.message)
+    })
+    if (!way) continue
     try {
       const phase = { capacity, times: TIMES, seconds: SECONDS, warmUpSeconds: WARM_UP_SECONDS }
       figures.push({ name, replicas, serviceMs, ...(await underLoad(way, phase)) })

@@ -89,7 +89,7 @@ describe.each<{ name: string; open: Open; skip?: boolean }>([
     /** Nothing asks for more; every caller so far got a picture of its own, and none an error on the way. */
     async function expectNobodyNoticed(): Promise<void> {
       const answers = await load.finish()
-      expect(load.failures).toEqual([])
+      expect(load.failures.slice(0, 3)).toEqual([])
       expect(answers.filter(({ state }) => state !== 'succeeded')).toEqual([])
       expect(new Set(answers.map(({ image_id }) => image_id)).size).toBe(answers.length)
     }
