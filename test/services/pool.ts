@@ -1,11 +1,13 @@
-/** A target with four replicas, as callers see it while replicas are killed, slow, silent, hung and busy. */
+/**
+ * A target with four replicas, as callers see it while replicas are killed, slow, silent, hung and busy. It runs against
+ * every kind of server, each in a file of its own, because they mostly wait.
+ */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { SimulatedFaults } from '../../src/runtimes/simulated/faults.ts'
 import { eventually } from '../support/eventually.ts'
-import { type Running, startServer } from '../support/process.ts'
+import { type Engine, type Running, startServer } from '../support/process.ts'
 import { call, type Load, startLoad, startReplicas, TOKEN } from '../support/replicas.ts'
 import { type PoolReplica, type RuntimePool, startRuntimePool } from '../support/runtime-pool.ts'
-import { findValkeyServer } from '../support/valkey.ts'
 
 const COUNT = 4
 const STEPS = 10
@@ -31,30 +33,29 @@ const withTarget = (pool: RuntimePool, more: object = {}) => ({
   ]),
 })
 
-interface Servers {
+export interface Servers {
   readonly servers: readonly Running[]
   stop(): Promise<unknown>
 }
-type Open = (env: Record<string, string>) => Promise<Servers>
 
-const alone =
-  (engine: 'node' | 'deno'): Open =>
-  async (settings) => {
+/** One server with jobs in memory. */
+export const alone =
+  (engine: Engine) =>
+  async (settings: Record<string, string>): Promise<Servers> => {
     const server = await startServer(engine, settings)
     return { servers: [server], stop: () => server.stop() }
   }
-const two: Open = (settings) =>
-  startReplicas({
-    ...{ engines: ['node', 'deno'], concurrency: COUNT, runtime: { url: 'http://127.0.0.1:1' } },
-    env: settings,
-  })
 
-describe.each<{ name: string; open: Open; skip?: boolean }>([
-  { name: 'Node, jobs in memory', open: alone('node') },
-  { name: 'Deno, jobs in memory', open: alone('deno') },
-  { name: 'two servers on Valkey', open: two, skip: findValkeyServer() === undefined },
-])('a pool of four replicas: $name', { timeout: 400_000 }, ({ open, skip }) => {
-  describe.skipIf(skip)('under load', () => {
+/** Servers that share one Valkey. */
+export const onOneValkey =
+  (engines: readonly Engine[]) =>
+  (settings: Record<string, string>): Promise<Servers> =>
+    // The settings name the target: there is no single runtime.
+    startReplicas({ engines, concurrency: COUNT, runtime: { url: 'http://127.0.0.1:1' }, env: settings })
+
+/** What callers of these servers see. */
+export function describePool(open: (env: Record<string, string>) => Promise<Servers>): void {
+  describe('a pool of four replicas under load', { timeout: 400_000 }, () => {
     let pool: RuntimePool
     let group: Servers
     let load: Load
@@ -150,29 +151,26 @@ describe.each<{ name: string; open: Open; skip?: boolean }>([
     )
   })
 
-  test.skipIf(skip)(
-    'without any replica jobs wait where the target scales from zero, until one starts',
-    async () => {
-      const pool = await startRuntimePool({ count: COUNT, msPerStep: 0, started: false })
-      const group = await open(withTarget(pool, { scaleFromZero: true }))
-      try {
-        const server = group.servers[0] as Running
-        expect((await fetch(`${server.url}/ready`)).status).toBe(200)
-        const { status, job_id } = await call(server, '/api/images', {
-          body: { prompt: 'a fox' },
-          headers: { prefer: 'respond-async' },
-        })
-        expect(status).toBe(202)
-        expect(await call(server, `/api/jobs/${job_id}`)).toMatchObject({ state: 'queued' })
-        await (pool.replicas[0] as PoolReplica).restart()
-        await eventually(
-          async () => expect(await call(server, `/api/jobs/${job_id}`)).toMatchObject({ state: 'succeeded' }),
-          FOUND_MS,
-        )
-      } finally {
-        await group.stop()
-        await pool.stop()
-      }
-    },
-  )
-})
+  test('without any replica jobs wait where the target scales from zero, until one starts', async () => {
+    const pool = await startRuntimePool({ count: COUNT, msPerStep: 0, started: false })
+    const group = await open(withTarget(pool, { scaleFromZero: true }))
+    try {
+      const server = group.servers[0] as Running
+      expect((await fetch(`${server.url}/ready`)).status).toBe(200)
+      const { status, job_id } = await call(server, '/api/images', {
+        body: { prompt: 'a fox' },
+        headers: { prefer: 'respond-async' },
+      })
+      expect(status).toBe(202)
+      expect(await call(server, `/api/jobs/${job_id}`)).toMatchObject({ state: 'queued' })
+      await (pool.replicas[0] as PoolReplica).restart()
+      await eventually(
+        async () => expect(await call(server, `/api/jobs/${job_id}`)).toMatchObject({ state: 'succeeded' }),
+        FOUND_MS,
+      )
+    } finally {
+      await group.stop()
+      await pool.stop()
+    }
+  })
+}
