@@ -132,7 +132,7 @@ export function describePool(open: (env: Record<string, string>) => Promise<Serv
         // With its answer the caller whose picture hung has gone elsewhere; without, this never ends.
         await expectNobodyNoticed()
         await first().setFaults({})
-        load = startLoad({ callers: CALLERS, servers: () => group.servers })
+        load = startLoad({ callers: CALLERS, servers: () => group.servers, name: 'later' })
         await draws(first(), 2)
         await expectNobodyNoticed()
       },
