@@ -230,7 +230,8 @@ export const SETTINGS = {
   ),
   JOB_MAX_RERUNS: setting(
     wholeNumber(0, 1_000_000),
-    'How often a generation is restarted after its server died, before the job fails (valkey).',
+    'How often a generation is restarted after its server died (valkey) or its replica refused, lost or ' +
+      'hung on it, before the job fails.',
     { default: '3' },
   ),
 
