@@ -39,7 +39,8 @@ export async function createDriver(options: {
     },
   })
   let asked = 0
-  await book.target({ target: TARGET, concurrency })
+  const replicas = [{ id: 'runtime', slots: concurrency }]
+  await book.see({ target: TARGET, server: 'bench', replicas, leaseMs: LONG_MS })
 
   const nextCaller = () => `caller ${asked++ % callers}`
   /** Neither the first nor the last one. */
@@ -60,14 +61,14 @@ export async function createDriver(options: {
     },
 
     async submit() {
-      const submission = { ...USUAL, ...freshIds(), owner: nextCaller(), concurrency }
+      const submission = { ...USUAL, ...freshIds(), owner: nextCaller() }
       queued.set(submission.id, submission.owner)
       const { verdict } = await book.submit(submission)
       if (verdict !== 'admitted') throw new Error(`a submission was ${verdict}`)
     },
     /** A submission that finds its queue full. */
     async refused() {
-      const submission = { ...USUAL, ...freshIds(), owner: nextCaller(), concurrency, queueLimit: 0 }
+      const submission = { ...USUAL, ...freshIds(), owner: nextCaller(), queueLimit: 0 }
       const { verdict } = await book.submit(submission)
       if (verdict !== 'refused') throw new Error(`a submission was ${verdict}`)
     },
@@ -85,6 +86,7 @@ export async function createDriver(options: {
       const started = await book.start({
         id,
         target: TARGET,
+        grant: 1,
         attempt: randomUUID(),
         lockMs: LONG_MS,
         maxReruns: 3,

@@ -34,7 +34,7 @@ describe.skipIf(findValkeyServer() === undefined)('a script of the book', () => 
       await learn(size)
       const running = await many(size, () => admit({ ownMs: NEVER_MS }))
       const queued = await many(waiting, () => admit({ ownMs: 1000 }))
-      return { running, queued, next: () => ({ ownMs: 1000, concurrency: size }) }
+      return { running, queued, next: () => ({ ownMs: 1000 }) }
     },
     async 'jobs that run and should have been finished'(size) {
       await learn(size)
@@ -42,7 +42,7 @@ describe.skipIf(findValkeyServer() === undefined)('a script of the book', () => 
       const queued = await many(waiting, () => admit({ ownMs: 1000 }))
       // The first look after their time takes them out of the sum.
       await look()
-      return { running, queued, next: () => ({ ownMs: 1000, concurrency: size }) }
+      return { running, queued, next: () => ({ ownMs: 1000 }) }
     },
     async 'jobs that wait'(size) {
       await learn(1)
@@ -116,7 +116,7 @@ describe.skipIf(findValkeyServer() === undefined)('a script of the book', () => 
   describe('what runs', () => {
     /** Milliseconds of work that runs, and until the first slot is free. */
     async function look() {
-      const reply = await it.book.submit(asked({ ownMs: 1000, concurrency: 0, queueLimit: 0 }))
+      const reply = await it.book.submit(asked({ ownMs: 1000, deadlineMs: 1 }))
       if (reply.verdict !== 'refused') throw new Error(`Not refused but ${reply.verdict}.`)
       return [reply.view.aheadMs, reply.view.nextSlotMs]
     }

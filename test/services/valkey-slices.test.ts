@@ -120,8 +120,9 @@ describe.skipIf(findValkeyServer() === undefined)('the book', () => {
       await many(150, () => admit())
       it.forget()
       const { client } = it as unknown as { client: { book(...args: string[]): Promise<unknown> } }
-      const asked = JSON.stringify({ target: 'gpu', concurrency: 150 })
-      await client.book(it.key(''), 'target', asked)
+      const seen = JSON.stringify([['runtime', 150]])
+      const asked = { target: 'gpu', server: 'one', seen, ejected: [], leaseMs: NEVER_MS }
+      await client.book(it.key(''), 'see', JSON.stringify(asked))
       await it.book.sweep({ leases: false, targets: ['gpu'] })
       expect(it.granted.flat()).toHaveLength(49)
     })

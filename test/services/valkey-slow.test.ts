@@ -243,16 +243,17 @@ describe.skipIf(findValkeyServer() === undefined)('on a Valkey', () => {
     })
     await connection.connected
     const book = createBook({ valkey: connection, prefix, onEffects: () => {} })
-    await book.target({ target: 'gpu', concurrency: 1 })
+    const replicas = [{ id: 'runtime', slots: 1 }]
+    await book.see({ target: 'gpu', server: 'one', replicas, leaseMs: 60_000 })
     const id = randomUUID()
     await book.submit({
       ...{ id, imageId: randomUUID(), owner: 'alice', anonymous: false, target: 'gpu', request: '{}' },
       ...{ requestHash: 'hash', seeded: false, waiter: 'w', leaseMs: 60_000, deadlineMs: 60_000, graceMs: 0 },
-      ...{ ttlMs: 60_000, cost: 1, concurrency: 1, queueLimit: 1, queueLimitOfCaller: 1 },
+      ...{ ttlMs: 60_000, cost: 1, queueLimit: 1, queueLimitOfCaller: 1 },
       ...{ measured: false, stale: false, closed: false },
     })
     const start = (attempt: string) =>
-      book.start({ id, target: 'gpu', attempt, lockMs: 60_000, maxReruns: 1, exhausted: '' })
+      book.start({ id, target: 'gpu', grant: 1, attempt, lockMs: 60_000, maxReruns: 1, exhausted: '' })
     expect(await start('one')).toMatchObject({ verdict: 'go', run: 1 })
     expect(await start('one')).toMatchObject({ verdict: 'go', run: 1 })
     expect(await start('two')).toMatchObject({ verdict: 'held' })

@@ -5,7 +5,13 @@ import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest'
 import { fixedSecret } from '../../src/auth/secret.ts'
 import type { WorkModel } from '../../src/jobs/figures.ts'
 import type { Job } from '../../src/jobs/job.ts'
-import { type Book, createBook, type Submission } from '../../src/jobs/valkey/book/book.ts'
+import {
+  type Book,
+  type Counts,
+  createBook,
+  type Granted,
+  type Submission,
+} from '../../src/jobs/valkey/book/book.ts'
 import { connectValkey, type Valkey } from '../../src/valkey/connection.ts'
 import { startValkey, type ValkeyServer } from './valkey.ts'
 
@@ -31,6 +37,8 @@ export function useMeteredBook() {
   let valkey: Valkey
   let book: Book
   let granted: string[][]
+  let grants: Granted[]
+  let counted: ReadonlyMap<string, Counts>
   let ended: string[]
 
   beforeAll(async () => {
@@ -40,6 +48,7 @@ export function useMeteredBook() {
   beforeEach(async () => {
     await server.ask((client) => client.flushall())
     granted = []
+    grants = []
     ended = []
     const connection = connectValkey({
       url: fixedSecret(server.url),
@@ -55,6 +64,8 @@ export function useMeteredBook() {
       prefix: randomUUID(),
       onEffects(effects) {
         granted.push(effects.granted.map(({ id }) => id))
+        grants.push(...effects.granted)
+        counted = effects.targets
         ended.push(...effects.ended.map(({ id }) => id))
       },
     })
@@ -78,7 +89,6 @@ export function useMeteredBook() {
     graceMs: NEVER_MS,
     ttlMs: NEVER_MS,
     cost: 1,
-    concurrency: 1,
     queueLimit: 1_000_000,
     queueLimitOfCaller: 1_000_000,
     measured: true,
@@ -93,9 +103,14 @@ export function useMeteredBook() {
     if (reply.verdict !== 'admitted') throw new Error(`Not admitted but ${reply.verdict}.`)
     return reply.job
   }
-  const open = (concurrency: number) => book.target({ target: 'gpu', concurrency })
-  const start = (id: string) =>
-    book.start({ id, target: 'gpu', attempt: id, lockMs: NEVER_MS, maxReruns: 1, exhausted: '' })
+  /** A plain target: one replica with so many slots. */
+  const open = (slots: number) =>
+    book.see({ target: 'gpu', server: 'one', replicas: [{ id: 'runtime', slots }], leaseMs: NEVER_MS })
+  const start = (id: string, more: { grant?: number; attempt?: string; lockMs?: number } = {}) =>
+    book.start({
+      ...{ id, target: 'gpu', grant: 1, attempt: id, lockMs: NEVER_MS, maxReruns: 1, exhausted: '' },
+      ...more,
+    })
   const finish = (id: string, more: { sample?: string; model?: WorkModel } = {}) =>
     book.finish({ id, target: 'gpu', run: 1, event: 'finish', outcome: '{}', ...more })
   /** A target with slots that knows how long a unit takes: a second. */
@@ -152,6 +167,15 @@ export function useMeteredBook() {
     get granted() {
       return granted
     },
+    /** All grants, in their order. */
+    get grants() {
+      return grants
+    },
+    /** What a target does now. */
+    async counts(target: string): Promise<Counts> {
+      await book.target({ target })
+      return counted.get(target) as Counts
+    },
     /** Jobs that ended. */
     get ended() {
       return ended
@@ -159,6 +183,7 @@ export function useMeteredBook() {
     /** Forgets the effects so far. */
     forget(): void {
       granted = []
+      grants = []
       ended = []
     },
     /** A key of the book. */

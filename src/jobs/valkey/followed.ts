@@ -182,6 +182,7 @@ function isSame(a: Job, b: Job): boolean {
   return (
     a.state === b.state &&
     a.position === b.position &&
+    a.starting === b.starting &&
     a.deadlineAt === b.deadlineAt &&
     a.progress?.step === b.progress?.step &&
     a.progress?.steps === b.progress?.steps &&

@@ -12,6 +12,7 @@ import { drainLanes } from './drain.ts'
 import { createFollowedJobs, type FollowedJobs } from './followed.ts'
 import { createLanes, type Lanes } from './lanes.ts'
 import { joinPresence } from './presence.ts'
+import { createSight } from './sight.ts'
 import { createSteps } from './steps.ts'
 import { createSubmit } from './submit.ts'
 import { createTargetWorker } from './target-worker.ts'
@@ -58,12 +59,14 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     onEffects: (effects) => lanes.follow(effects),
   })
   const steps = createSteps({ book })
+  const sight = createSight({ targets, book, server, leaseMs })
   const lanes = createLanes({
     targets,
     server,
     log,
     metrics,
-    startWorker: (lane) => createTargetWorker({ ...options, ...lane, valkey, book, steps, server, prefix }),
+    startWorker: (lane) =>
+      createTargetWorker({ ...options, ...lane, valkey, book, steps, sight, server, prefix }),
   })
   const followed = createFollowedJobs({ read: (ids) => book.snapshots({ ids }) })
   const waiters = createWaiters({
@@ -73,7 +76,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
     persistMs: options.deadlineMs,
     isDraining: () => draining,
   })
-  const upkeep = startUpkeep({ valkey, book, lanes, followed, waiters, lockMs, leaseMs, log })
+  const upkeep = startUpkeep({ valkey, book, lanes, sight, followed, waiters, lockMs, leaseMs, log })
   metrics.observeQueue(lanes.queue)
 
   const subscriber = valkey.duplicate({ blocking: false })
@@ -139,6 +142,7 @@ export async function createValkeyJobs(options: ValkeyJobsOptions): Promise<Jobs
       followed.stop()
       steps.stop()
       await Promise.all(lanes.all().map(({ worker }) => worker.close({ timeoutMs: STOP_MS })))
+      await sight.stop()
       subscriber.disconnect()
       await valkey.close()
     },

@@ -8,6 +8,8 @@ import type { Changes, Counts, Effects } from './book/book.ts'
 import type { TargetWorker } from './target-worker.ts'
 
 const NOTHING: Counts = {
+  version: 0,
+  concurrency: 0,
   queued: 0,
   running: 0,
   releasing: 0,
@@ -44,7 +46,8 @@ export function createLanes(options: {
   function takeCounts(counts: ReadonlyMap<string, Counts>): void {
     for (const [target, now] of counts) {
       const lane = lanes.get(target)
-      if (lane) lane.counts = now
+      // What a call answers and what is published come over two connections, in any order.
+      if (lane && now.version > lane.counts.version) lane.counts = now
     }
   }
 
@@ -53,13 +56,18 @@ export function createLanes(options: {
     all: () => [...lanes.values()],
 
     queue: (): TargetQueue[] =>
-      [...lanes.values()].map(({ target, figures, counts }) => ({
+      [...lanes.values()].map(({ target, figures, counts: { version: _, ...counts } }) => ({
         target: target.name,
-        concurrency: target.concurrency,
         queue_limit: target.queue,
         ...counts,
         ...figures.report(),
+        ...(target.pool.changes && { replicas: target.pool.report() }),
       })),
+
+    /** Valkey was away, and may have begun anew: whatever it tells next is the latest. */
+    reconnected(): void {
+      for (const lane of lanes.values()) lane.counts = { ...lane.counts, version: 0 }
+    },
 
     /** Follows up a call of this server. */
     follow({ targets: counts, ended, granted }: Effects): void {
@@ -76,10 +84,10 @@ export function createLanes(options: {
           service_ms: startedMs < 0 ? undefined : startedMs,
         })
       }
-      for (const { target, id } of granted)
+      for (const { target, id, grant } of granted)
         lanes
           .get(target)
-          ?.worker.deliver(id)
+          ?.worker.deliver(id, grant)
           .catch((error) => log.debug({ event: 'delivery failed', job: id, message: error.message }))
     },
 

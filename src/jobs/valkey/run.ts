@@ -4,11 +4,13 @@ import type { ImageStore } from '../../images/image.ts'
 import type { Target } from '../../runtimes/targets.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { Metrics } from '../../telemetry/metrics.ts'
-import { attemptOn } from '../attempt.ts'
+import { attemptOn, RunAgain } from '../attempt.ts'
+import { ranTooOften } from '../endings.ts'
 import type { Figures, WorkModel } from '../figures.ts'
 import type { Job } from '../job.ts'
 import { makePicture } from '../picture.ts'
 import type { Book, Started } from './book/book.ts'
+import type { Sight } from './sight.ts'
 import type { Steps } from './steps.ts'
 
 /** Why a run was aborted although nobody ended its job: its server stops, or the run is another server's. */
@@ -19,11 +21,14 @@ export interface RunParts {
   readonly target: Target
   readonly book: Book
   readonly steps: Steps
+  readonly sight: Pick<Sight, 'failed'>
   readonly images: ImageStore
   readonly figures: Figures
   /** Marks this server's samples, so that it does not learn from them twice. */
   readonly server: string
   readonly ttlSeconds: number
+  /** How often a job may be begun again. */
+  readonly maxReruns: number
   readonly log: Logger
   readonly metrics: Metrics
 }
@@ -42,15 +47,14 @@ export async function runJob(
   parts: RunParts,
 ): Promise<'done' | 'back'> {
   const { started, abort, persist } = run
-  const { target, book, steps, images, figures, server, ttlSeconds, log, metrics } = parts
-  const { job, run: number, requestId, now } = started
+  const { target, book, steps, sight, images, figures, server, ttlSeconds, maxReruns, log, metrics } = parts
+  const { job, run: number, replica, heldMs, requestId } = started
   const { id } = job
   const { pool } = target
   // The slot is taken since it was granted; the delivery is part of the service. The book's times are compared with
   // each other only, never with a clock of this machine.
-  const deliveryMs = number === 1 ? Math.max(0, now - (job.startedAt ?? now)) : 0
-  const began = performance.now() - deliveryMs
-  const waitMs = Math.max(0, (job.startedAt ?? now) - job.createdAt)
+  const began = performance.now() - heldMs
+  const waitMs = Math.max(0, (job.startedAt ?? job.createdAt) - job.createdAt)
   if (number === 1) metrics.queueSeconds.observe({ target: target.name }, waitMs / 1000)
   else log.warn({ event: 'job runs again', job: id, target: target.name, run: number })
 
@@ -67,7 +71,7 @@ export async function runJob(
       (await makePicture({
         job,
         target,
-        runtime: attemptOn({ pool, replica: pool.ready()[0]?.id ?? '', figures }),
+        runtime: attemptOn({ pool, replica, figures }),
         images,
         ttlSeconds,
         signal: abort.signal,
@@ -100,6 +104,15 @@ export async function runJob(
     }
     if (abort.signal.aborted) {
       await tell('release')
+      return 'done'
+    }
+    if (thrown instanceof RunAgain) {
+      const { error } = thrown
+      log.warn({ event: 'replica failed', job: id, replica, code: error.code, message: error.message })
+      // Before the job asks for another one.
+      sight.failed(target, replica)
+      const exhausted = JSON.stringify(ranTooOften(maxReruns + 1, error).toPublic())
+      await persist(() => book.again({ id, target: target.name, run: number, replica, maxReruns, exhausted }))
       return 'done'
     }
     const error = toAppError(thrown)

@@ -63,7 +63,10 @@ export function createSubmit(parts: {
     }
 
     for (;;) {
-      const trouble = images.trouble?.()
+      const lane = lanes.get(target.name)
+      // Other servers may see replicas that this one does not.
+      const trouble =
+        images.trouble?.() ?? (lane.counts.concurrency === 0 ? target.pool.trouble() : undefined)
       const submission = {
         ...submissionOf({ asked, caller, lane: lanes.get(target.name), options, submitOptions }),
         leaseMs,
@@ -115,7 +118,6 @@ function submissionOf(parts: {
     cost: figures.costOf(wanted),
     ...figures.forecast(wanted),
     model: figures.workModel(),
-    concurrency: target.concurrency,
     queueLimit: target.queue,
     queueLimitOfCaller: anonymous ? target.queue : target.queuePerCaller,
   }

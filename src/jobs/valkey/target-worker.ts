@@ -12,6 +12,11 @@ import { HandedBack, Lost, type RunParts, runJob } from './run.ts'
 const RETRY_MS = 250
 /** Renewals per lock of a delivery: two may get lost. */
 const RENEWALS = 3
+/**
+ * Deliveries that one server has in hand at most. The book gives out no more than there are slots, whichever they are
+ * and however many come, so BullMQ needs no bound of its own.
+ */
+const AT_ONCE = 1_000_000
 /** Locks that one script renews at most: Valkey serves nobody else meanwhile. */
 const RENEW_AT_ONCE = 200
 
@@ -25,16 +30,15 @@ export interface WorkerParts extends RunParts {
   readonly prefix: string
   /** A run whose worker was silent for this long is handed on, in milliseconds. */
   readonly lockMs: number
-  readonly maxReruns: number
 }
 
 export type TargetWorker = ReturnType<typeof createTargetWorker>
 
-/** The worker of one target in this server: runs up to the target's whole concurrency, if no other server does. */
+/** The worker of one target in this server: runs whatever has a slot, up to all of them if no other server does. */
 export function createTargetWorker(parts: WorkerParts) {
   const { target, valkey, book, prefix, lockMs, maxReruns, log } = parts
   const runs = new Map<string, Run>()
-  /** Deliveries in hand: job ids by BullMQ's token. */
+  /** Deliveries in hand: BullMQ's ids by its tokens. */
   const deliveries = new Map<string, string>()
   let closing = false
   let handing = false
@@ -47,9 +51,9 @@ export function createTargetWorker(parts: WorkerParts) {
   const worker = new Worker(
     target.name,
     async (delivery, token = '') => {
-      deliveries.set(token, delivery.data.id)
+      deliveries.set(token, delivery.id as string)
       try {
-        if ((await handle(delivery.data.id, token)) === 'done') return
+        if ((await handle(delivery.data, token)) === 'done') return
         await delivery.moveToWait(token)
         throw new WaitingError()
       } finally {
@@ -60,7 +64,7 @@ export function createTargetWorker(parts: WorkerParts) {
       connection,
       prefix,
       skipVersionCheck: true,
-      concurrency: target.concurrency,
+      concurrency: AT_ONCE,
       lockDuration: lockMs,
       skipLockRenewal: true,
       stalledInterval: lockMs / 2,
@@ -112,12 +116,15 @@ export function createTargetWorker(parts: WorkerParts) {
   }
 
   /** One delivery. done: nothing is left to do with it; back: another worker may have it. */
-  async function handle(id: string, attempt: string): Promise<'done' | 'back'> {
+  async function handle(
+    { id, grant }: { id: string; grant: number },
+    attempt: string,
+  ): Promise<'done' | 'back'> {
     for (;;) {
       if (handing) return 'back'
       const exhausted = JSON.stringify(rerunsUsedUp(maxReruns).toPublic())
       const started = await persist(() =>
-        book.start({ id, target: target.name, attempt, lockMs, maxReruns, exhausted }),
+        book.start({ id, target: target.name, grant, attempt, lockMs, maxReruns, exhausted }),
       )
       if (started.verdict === 'ended') return 'done'
       if (started.verdict === 'held') {
@@ -129,11 +136,13 @@ export function createTargetWorker(parts: WorkerParts) {
         return 'back'
       }
       const abort = new AbortController()
-      runs.set(id, { number: started.run, abort })
+      const run = { number: started.run, abort }
+      runs.set(id, run)
       try {
         return await runJob({ started, abort, persist }, parts)
       } finally {
-        runs.delete(id)
+        // Its next run, on another replica, may have begun here.
+        if (runs.get(id) === run) runs.delete(id)
       }
     }
   }
@@ -151,9 +160,13 @@ export function createTargetWorker(parts: WorkerParts) {
     abort(id: string): void {
       runs.get(id)?.abort.abort(new Lost())
     },
-    /** Sends a job to whichever worker is free; what fails here is repeated by any server's sweep. */
-    async deliver(id: string): Promise<void> {
-      await queue.add('generation', { id }, { jobId: id, removeOnComplete: true, removeOnFail: true })
+    /**
+     * Sends a job to whichever worker is free; what fails here is repeated by any server's sweep. Each grant is a delivery
+     * of its own: the one before may still be in a worker's hand.
+     */
+    async deliver(id: string, grant: number): Promise<void> {
+      const options = { jobId: `${id}-${grant}`, removeOnComplete: true, removeOnFail: true }
+      await queue.add('generation', { id, grant }, options)
     },
     /** Takes nothing new. */
     async pause(): Promise<void> {

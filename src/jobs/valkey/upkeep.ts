@@ -5,6 +5,7 @@ import { risksOf, type Valkey } from '../../valkey/connection.ts'
 import type { Book } from './book/book.ts'
 import type { FollowedJobs } from './followed.ts'
 import type { Lanes } from './lanes.ts'
+import type { Sight } from './sight.ts'
 import type { Waiters } from './waiters.ts'
 
 /** Deadlines, orphans and lost deliveries are looked for this often, in milliseconds. */
@@ -23,13 +24,14 @@ export function startUpkeep(options: {
   readonly valkey: Valkey
   readonly book: Book
   readonly lanes: Lanes
+  readonly sight: Sight
   readonly followed: FollowedJobs
   readonly waiters: Waiters
   readonly lockMs: number
   readonly leaseMs: number
   readonly log: Logger
 }) {
-  const { valkey, book, lanes, followed, waiters, lockMs, leaseMs, log } = options
+  const { valkey, book, lanes, sight, followed, waiters, lockMs, leaseMs, log } = options
   /** Since when (`performance.now()`) Valkey answered without a gap: only then is the silence of others theirs. */
   let steadySince: number | undefined
 
@@ -53,17 +55,21 @@ export function startUpkeep(options: {
   const timers = [
     setInterval(() => void sweep(), SWEEP_MS),
     setInterval(() => void beat().catch(() => {}), lockMs / BEATS),
+    setInterval(() => void sight.tellAll().catch(() => {}), leaseMs / BEATS),
     setInterval(() => void waiters.renew().catch(() => {}), leaseMs / BEATS),
   ]
   for (const timer of timers) timer.unref()
 
   return {
-    /** Valkey is there, at the start or again: tells it the targets, and catches up with what happened meanwhile. */
+    /** Valkey is there, at the start or again: tells it the replicas, and catches up with what happened meanwhile. */
     async reconnected(): Promise<void> {
       steadySince = undefined
+      lanes.reconnected()
       try {
+        // Before anything else is asked: without replicas there are no slots.
+        await sight.tellAll()
         for (const { target, figures } of lanes.all()) {
-          const samples = await book.target({ target: target.name, concurrency: target.concurrency })
+          const samples = await book.target({ target: target.name })
           // After the first connect the messages of the channel teach.
           if (figures.report().service_ms === undefined)
             for (const sample of samples.toReversed()) figures.observe(JSON.parse(sample))

@@ -1,5 +1,6 @@
 -- The book of jobs: every change of every job is one call of one script, and so atomic. book.ts joins the parts in this
--- order: base, order, life, admission, views, commands. ARGV[1] names the command, ARGV[2] holds what it takes, as JSON.
+-- order: base, order, replicas, life, admission, views, runs, commands. ARGV[1] names the command, ARGV[2] holds what it
+-- takes, as JSON.
 --
 -- Keys, all below the prefix KEYS[1]:
 --   job:<id>                 hash    one job; expires some time after its end
@@ -12,9 +13,9 @@
 --   target:<name>:running    zset    ids by when they should be finished
 --   target:<name>:ahead      zset    those of them of which this time has not come yet
 --   target:<name>:releasing  zset    ids that ended while the runtime had not let go yet, by when they ended
---   target:<name>:figures    hash    concurrency, counts and totals; endsAhead: the sum of the times in `ahead`
+--   target:<name>:figures    hash    counts and totals; endsAhead: the sum of the times in `ahead`
 --   target:<name>:samples    list    the last finished generations, for servers that start later
--- and those of order.lua. Messages about changes go to the channel <prefix>events. Times are this server's, in
+-- and those of order.lua and replicas.lua. Messages about changes go to the channel <prefix>events. Times are this server's, in
 -- milliseconds.
 
 local P = KEYS[1]

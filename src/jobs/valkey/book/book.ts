@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import type { PublicError } from '../../../errors.ts'
 import type { ImageRecord } from '../../../images/image.ts'
+import type { Replica } from '../../../runtimes/pool/pool.ts'
 import type { GenerationRequest } from '../../../runtimes/request.ts'
 import type { Valkey } from '../../../valkey/connection.ts'
 import { type AdmissionView, REFUSED_AS, type RefusedBecause } from '../../admission.ts'
@@ -11,11 +12,11 @@ import type { Job, JobState, Refusal } from '../../job.ts'
 import { type EndState, type LifeState, publicState, TRANSITIONS } from '../../lifecycle.ts'
 
 /** The parts of the script, in the order in which they build on each other. */
-const PARTS = ['base', 'order', 'life', 'admission', 'views', 'commands']
+const PARTS = ['base', 'order', 'replicas', 'life', 'admission', 'views', 'runs', 'commands']
 /** Tables that TypeScript and Lua share: one source for every backend. */
 const TABLES = { __TRANSITIONS__: TRANSITIONS, __REFUSED_AS__: REFUSED_AS }
 /** Part of every key: servers with another layout of the book do not touch this one's. */
-const LAYOUT = 'v3'
+const LAYOUT = 'v4'
 /** Jobs, waiters or runs that one script takes at most: Valkey serves nobody else meanwhile. */
 const SLICE = 200
 
@@ -30,6 +31,10 @@ export function readPart(name: string): string {
 
 /** What one target does now and what it did so far, shared by all servers. */
 export interface Counts {
+  /** Which of two is later. Begins anew with an empty Valkey. */
+  readonly version: number
+  /** Slots of the replicas that are ready, at most the target's cap. */
+  readonly concurrency: number
   readonly queued: number
   readonly running: number
   readonly releasing: number
@@ -60,8 +65,15 @@ export interface Effects {
     readonly createdMs: number
     readonly startedMs: number
   }[]
-  /** Jobs that got a slot: to be delivered to a worker. */
-  readonly granted: readonly { readonly target: string; readonly id: string }[]
+  /** Jobs that got a slot of a replica: to be delivered to a worker. `grant` counts those of this job. */
+  readonly granted: readonly Granted[]
+}
+
+export interface Granted {
+  readonly target: string
+  readonly id: string
+  readonly replica: string
+  readonly grant: number
 }
 
 /** A submission. Milliseconds. */
@@ -84,7 +96,6 @@ export interface Submission {
   readonly ttlMs: number
   readonly cost: number
   readonly ownMs?: number
-  readonly concurrency: number
   readonly queueLimit: number
   readonly queueLimitOfCaller: number
   /** See AdmissionView. */
@@ -109,8 +120,10 @@ export type Started =
       readonly verdict: 'go'
       readonly run: number
       readonly job: Job
-      /** By the book's clock, as the job's own times. */
-      readonly now: number
+      /** Where it runs. */
+      readonly replica: string
+      /** For how long the job has had its slot there, in milliseconds. */
+      readonly heldMs: number
       readonly requestId?: string
     }
 
@@ -134,17 +147,7 @@ export function createBook(options: {
       (client as { book(...args: string[]): Promise<string> }).book(keys, command, JSON.stringify(asked))
     const reply = await (aside ? valkey.aside(send) : valkey.use(send, { probe }))
     const { ended, granted, targets, behind, ...rest } = JSON.parse(reply)
-    onEffects({
-      targets: countsOf(targets),
-      ended: rows(ended).map(([target, id, state, createdMs, startedMs]) => ({
-        target,
-        id,
-        state,
-        createdMs,
-        startedMs,
-      })),
-      granted: rows(granted).map(([target, id]) => ({ target, id })),
-    })
+    onEffects(effectsOf({ ended, granted, targets }))
     // One script gives away so many slots; the next one goes on at once. What fails is repeated by any server's sweep.
     if (behind) void call('grant', {}).catch(() => {})
     return (
@@ -168,8 +171,28 @@ export function createBook(options: {
       }
     },
 
-    /** Tells a target's concurrency; returns the last finished generations, newest first. */
-    async target(asked: { target: string; concurrency: number }): Promise<readonly string[]> {
+    /**
+     * Tells which replicas a server sees: all of them, each time. They count while any server sees them, and for
+     * `leaseMs` milliseconds after it last said so. `ejected`: replicas that get no jobs from any server for that long, or
+     * until the server that ejected it sees it again.
+     */
+    see: (asked: {
+      readonly target: string
+      readonly server: string
+      readonly replicas: readonly Replica[]
+      /** Most slots at once; absent: all there are. */
+      readonly cap?: number
+      /** True: jobs wait for a first replica, and their callers are told so. */
+      readonly scales?: boolean
+      readonly leaseMs: number
+      readonly ejected?: readonly { readonly id: string; readonly forMs: number }[]
+    }) => {
+      const { replicas, ejected = [], ...rest } = asked
+      const seen = JSON.stringify(replicas.map(({ id, slots }) => [id, slots]))
+      return call<object>('see', { ...rest, seen, ejected })
+    },
+    /** Returns the last finished generations of a target, newest first. */
+    async target(asked: { target: string }): Promise<readonly string[]> {
       const { samples } = await call<{ samples: unknown }>('target', asked)
       return list<string>(samples)
     },
@@ -200,6 +223,8 @@ export function createBook(options: {
     start: (asked: {
       id: string
       target: string
+      /** The number of the grant that was delivered. */
+      grant: number
       /** Who asks: when the answer got lost and it asks again, the run is its own already. */
       attempt: string
       lockMs: number
@@ -232,9 +257,37 @@ export function createBook(options: {
       sample?: string
       model?: WorkModel
     }) => call<{ verdict: 'told' | 'late' | 'lost' }>('finish', asked),
+    /**
+     * The replica of a run did not draw the picture, and another one may. again: the job goes before everything that
+     * waits; told: it has had its runs, and ended with `exhausted`; else as `finish`.
+     */
+    again: (asked: {
+      id: string
+      target: string
+      run: number
+      /** Where it ran. */
+      replica: string
+      maxReruns: number
+      /** The public error, as JSON, of a job whose re-runs are used up. */
+      exhausted: string
+    }) => call<{ verdict: 'again' | 'told' | 'late' | 'lost' }>('again', asked),
     handback: (asked: { id: string; run: number }) => call<object>('handback', asked),
     sweep: (asked: { leases: boolean; targets: readonly string[] }) =>
       call<object>('sweep', asked, { probe: true }),
+  }
+}
+
+function effectsOf(reply: { ended: unknown; granted: unknown; targets: Record<string, Row> }): Effects {
+  return {
+    targets: countsOf(reply.targets),
+    ended: rows(reply.ended).map(([target, id, state, createdMs, startedMs]) => ({
+      target,
+      id,
+      state,
+      createdMs,
+      startedMs,
+    })),
+    granted: rows(reply.granted).map(([target, id, replica, grant]) => ({ target, id, replica, grant })),
   }
 }
 
@@ -258,6 +311,7 @@ function toJob(row: Row, now: number): Job {
     ...time('endedAt'),
     deadlineAt: Number(row.deadlineAt),
     ...time('position'),
+    ...(row.starting === undefined ? {} : { starting: true as const }),
     ...(expectedAt === undefined ? {} : { expectedAt }),
     ...(row.progress === undefined ? {} : { progress: JSON.parse(row.progress) }),
     ...(row.image === undefined ? {} : { image: JSON.parse(row.image) as ImageRecord }),
@@ -281,13 +335,17 @@ function errorOf(row: Row, job: Job): PublicError | undefined {
   }
 }
 
-function countsOf(targets: Record<string, Record<string, string | number>>): ReadonlyMap<string, Counts> {
+function countsOf(
+  targets: Record<string, Record<string, string | number | undefined>>,
+): ReadonlyMap<string, Counts> {
   return new Map(
     Object.entries(targets).map(([target, row]) => {
       const count = (name: string) => Number(row[name] ?? 0)
       return [
         target,
         {
+          version: count('version'),
+          concurrency: count('concurrency'),
           queued: count('queued'),
           running: count('running'),
           releasing: count('releasing'),

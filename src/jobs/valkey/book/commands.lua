@@ -11,7 +11,10 @@ local RELEASE_AT_MOST_MS = 300000
 local function answer(reply, sample)
   for target in pairs(touched) do grant(target) end
   local message = { changes = changes, targets = {}, sample = sample }
-  for target in pairs(touched) do message.targets[target] = counts(target) end
+  for target in pairs(touched) do
+    redis.call('HINCRBY', targetKey(target, 'figures'), 'version', 1)
+    message.targets[target] = counts(target)
+  end
   if #changes > 0 or sample or next(message.targets) then
     redis.call('PUBLISH', P .. 'events', cjson.encode(message))
   end
@@ -30,9 +33,13 @@ end
 
 local commands = {}
 
--- A server tells how many generations a target takes at once, and gets what happened so far.
+commands.see = function(asked)
+  see(asked)
+  return answer({})
+end
+
+-- A server gets what happened so far.
 commands.target = function(asked)
-  redis.call('HSET', targetKey(asked.target, 'figures'), 'concurrency', asked.concurrency)
   touched[asked.target] = true
   return answer({ samples = redis.call('LRANGE', targetKey(asked.target, 'samples'), 0, -1) })
 end
@@ -71,17 +78,23 @@ end
 local function viewOf(asked)
   local target = asked.target
   local view = {
-    concurrency = asked.concurrency, queueLimit = asked.queueLimit, queueLimitOfCaller = asked.queueLimitOfCaller,
-    deadlineMs = asked.deadlineMs, ownMs = asked.ownMs, measured = asked.measured, stale = asked.stale,
+    concurrency = concurrencyOf(target), deadlineMs = asked.deadlineMs,
+    queueLimit = asked.queueLimit, queueLimitOfCaller = asked.queueLimitOfCaller,
+    ownMs = asked.ownMs, measured = asked.measured, stale = asked.stale,
     busy = redis.call('ZCARD', targetKey(target, 'running')) + redis.call('ZCARD', targetKey(target, 'releasing')),
     queued = redis.call('ZCARD', targetKey(target, 'queued')),
     queuedOfCaller = redis.call('ZCARD', jobsKey(target, lineOf(asked.owner))),
   }
+  -- Jobs may hold slots of replicas that are not ready any more: what counts is whether one more gets a slot.
+  if not (isBelowCap(target) and firstFree(target)) then view.busy = math.max(view.busy, view.concurrency) end
   if not asked.ownMs then return view end
   local runningMs, nextSlotMs = remaining(target)
   local start = startOf(target, asked.owner)
   local ahead = aheadOf(asked.model, countBefore(target, start), costBefore(target, start))
-  if ahead then view.aheadMs = runningMs + ahead end
+  if ahead then
+    local _, startMs = startOfTarget(target)
+    view.aheadMs = runningMs + ahead + (startMs or 0)
+  end
   view.nextSlotMs = nextSlotMs or asked.ownMs
   return view
 end
@@ -91,13 +104,14 @@ local function ownTurnOf(asked)
   local turn, start = turnAt(asked.target, lineOf(asked.owner), 0)
   if not turn then return nil end
   local ahead = aheadOf(asked.model, countBefore(asked.target, start, turn), costBefore(asked.target, start, turn))
-  return ahead and (remaining(asked.target) + ahead) / asked.concurrency
+  return ahead and (remaining(asked.target) + ahead) / math.max(1, concurrencyOf(asked.target))
 end
 
 local function admit(asked)
   local id, target = asked.id, asked.target
   local deadline = NOW + asked.deadlineMs
   local arrival = redis.call('HINCRBY', targetKey(target, 'figures'), 'admitted', 1)
+  awaitStart(target)
   local line, member = enqueue(target, { id = id, owner = asked.owner, cost = asked.cost, arrival = arrival })
   redis.call('HSET', jobKey(id),
     'id', id, 'imageId', asked.imageId, 'owner', asked.owner, 'target', target, 'request', asked.request,
@@ -190,33 +204,40 @@ end
 
 -- A worker has a delivery in hand. go: the run is its own; held: another worker runs the job; ended: nothing to do.
 commands.start = function(asked)
-  local id, key = asked.id, jobKey(asked.id)
-  redis.call('ZREM', P .. 'undelivered', asked.target .. '|' .. id)
-  local job = redis.call('HMGET', key, 'life', 'run', 'leaseAt', 'reruns', 'attempt')
+  local id, key, target = asked.id, jobKey(asked.id), asked.target
+  local job = redis.call('HMGET', key, 'life', 'run', 'leaseAt', 'reruns', 'attempt', 'grant', 'unbegun')
+  if job[1] and num(job[6]) ~= asked.grant then return answer({ verdict = 'ended' }) end
+  redis.call('ZREM', P .. 'undelivered', target .. '|' .. id)
   if not job[1] or not isLive(job[1]) then
-    if not job[1] then leaveRunning(asked.target, id) end
-    release(asked.target, id)
+    if not job[1] then leaveRunning(target, id) end
+    release(target, id)
     return answer({ verdict = 'ended' })
   end
   -- It asks again, because the answer did not reach it: the run is its own already.
   if job[5] == asked.attempt then
-    return answer({ verdict = 'go', run = num(job[2]), job = snapshot(id) })
+    return answer(goes(id, num(job[2])))
   end
-  if num(job[2]) > 0 then
+  if num(job[2]) > 0 and not job[7] then
     if num(job[3]) > NOW then return answer({ verdict = 'held', waitMs = num(job[3]) - NOW }) end
     if redis.call('HINCRBY', key, 'reruns', 1) > asked.maxReruns then
       redis.call('HSET', key, 'error', asked.exhausted)
       apply(id, 'fail')
-      release(asked.target, id)
+      release(target, id)
       return answer({ verdict = 'ended' })
     end
     redis.call('HDEL', key, 'progress')
   end
-  local run = redis.call('HINCRBY', key, 'run', 1)
+  if not isReady(target, redis.call('HGET', targetKey(target, 'held'), id)) and not changeReplica(target, id) then
+    return answer({ verdict = 'ended' })
+  end
+  local run = job[7] and num(job[2]) or redis.call('HINCRBY', key, 'run', 1)
+  redis.call('HDEL', key, 'unbegun')
   redis.call('HSET', key, 'leaseAt', text(NOW + asked.lockMs), 'attempt', asked.attempt)
-  changed(asked.target, id, 'running')
-  return answer({ verdict = 'go', run = run, job = snapshot(id) })
+  changed(target, id, 'running')
+  return answer(goes(id, run))
 end
+
+commands.again = function(asked) return answer({ verdict = runAgain(asked) }) end
 
 -- The runs that a worker has in hand go on; answers those that it has to abort: ended, or taken over by another worker.
 commands.beat = function(asked)
@@ -318,12 +339,15 @@ commands.sweep = function(asked)
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'undelivered', '-inf', NOW - REDELIVER_MS, 'LIMIT', 0, SWEEP_AT_MOST)) do
     redis.call('ZADD', P .. 'undelivered', NOW, member)
     local target, id = string.match(member, '^([^|]*)|(.*)$')
-    granted[#granted + 1] = { target, id }
+    local job = redis.call('HMGET', jobKey(id), 'replica', 'grant')
+    granted[#granted + 1] = { target, id, job[1], num(job[2]) }
   end
   for _, target in ipairs(asked.targets) do
-    if redis.call('ZREMRANGEBYSCORE', targetKey(target, 'releasing'), '-inf', NOW - RELEASE_AT_MOST_MS) > 0 then
-      touched[target] = true
-    end
+    if asked.leases then forgetSeers(target) end
+    takeBack(target)
+    local releasing, longAgo = targetKey(target, 'releasing'), NOW - RELEASE_AT_MOST_MS
+    local stuck = redis.call('ZRANGEBYSCORE', releasing, '-inf', longAgo, 'LIMIT', 0, SWEEP_AT_MOST)
+    for _, id in ipairs(stuck) do release(target, id) end
   end
   return answer({})
 end

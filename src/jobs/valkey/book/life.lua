@@ -36,7 +36,8 @@ local function leaveRunning(target, id)
   redis.call('HINCRBY', targetKey(target, 'figures'), 'endsAhead', text(-tonumber(ends)))
 end
 
-local function begin(id, target)
+-- It runs from now on, for as long as jobs like it take.
+local function expect(id, target)
   local key = jobKey(id)
   local own = num(redis.call('HGET', key, 'ownMs'))
   if own == 0 then
@@ -44,8 +45,6 @@ local function begin(id, target)
     own = num(model[1]) + num(redis.call('HGET', key, 'cost')) * num(model[2])
   end
   enterRunning(target, id, NOW + own)
-  redis.call('ZADD', P .. 'undelivered', NOW, target .. '|' .. id)
-  redis.call('HSET', key, 'startedAt', text(NOW))
   if own > 0 then redis.call('HSET', key, 'expectedAt', text(NOW + own)) end
 end
 
@@ -65,7 +64,8 @@ end
 -- What the change of a job's public state does to the target's sets.
 local function move(id, target, from, to, reason)
   if to == 'running' then
-    begin(id, target)
+    expect(id, target)
+    redis.call('HSET', jobKey(id), 'startedAt', text(NOW))
   else
     if from == 'queued' then
       local job = redis.call('HMGET', jobKey(id), 'line', 'member')
@@ -73,7 +73,9 @@ local function move(id, target, from, to, reason)
     else
       leaveRunning(target, id)
       -- The slot is free when the runtime let go: the worker that runs the job says so.
-      redis.call('ZADD', targetKey(target, 'releasing'), NOW, id)
+      if redis.call('ZREM', targetKey(target, 'again'), id) == 0 then
+        redis.call('ZADD', targetKey(target, 'releasing'), NOW, id)
+      end
     end
     finish(id, target, to, reason)
   end
@@ -143,24 +145,43 @@ local function dropHead(target, line, most)
   return #members
 end
 
+-- A job that waits for another replica gets a slot of this one, unless its time is up or its hash is gone.
+local function goOn(target, id, replica)
+  if num(redis.call('HGET', jobKey(id), 'deadlineAt')) > NOW then
+    redis.call('ZREM', targetKey(target, 'again'), id)
+    leaveRunning(target, id)
+    expect(id, target)
+    hold(target, id, replica)
+    deliver(target, id)
+  elseif not apply(id, 'expire') then
+    redis.call('ZREM', targetKey(target, 'again'), id)
+    leaveRunning(target, id)
+  end
+end
+
 -- Gives free slots to those who are next. Many may have expired while no server was there, and many slots may be new:
 -- what is too much for one script is left to the next one.
 local function grant(target)
-  local concurrency = num(redis.call('HGET', targetKey(target, 'figures'), 'concurrency'))
-  local running, releasing = targetKey(target, 'running'), targetKey(target, 'releasing')
   local steps = 0
-  while redis.call('ZCARD', running) + redis.call('ZCARD', releasing) < concurrency do
-    local first = nextInOrder(target)
-    if not first then return end
+  while isBelowCap(target) do
+    local replica = firstFree(target)
+    if not replica then return end
+    local again, other = nextAgain(target)
+    local first = not again and nextInOrder(target)
+    if not again and not first then return end
     if steps >= GRANT_AT_MOST or moved >= MOVES_AT_MOST then
       redis.call('SADD', P .. 'behind', target)
       behind = true
       return
     end
-    if num(redis.call('HGET', jobKey(first.id), 'deadlineAt')) > NOW then
+    if again then
+      goOn(target, again, other)
+      steps = steps + 1
+    elseif num(redis.call('HGET', jobKey(first.id), 'deadlineAt')) > NOW then
       takeFirst(target, first)
       apply(first.id, 'start')
-      granted[#granted + 1] = { target, first.id }
+      hold(target, first.id, replica)
+      deliver(target, first.id)
       steps = steps + 1
     else
       steps = steps + dropHead(target, first.line, GRANT_AT_MOST - steps)
@@ -170,6 +191,7 @@ end
 
 local function release(target, id)
   redis.call('ZREM', targetKey(target, 'releasing'), id)
+  letGo(target, id)
   touched[target] = true
 end
 

@@ -18,8 +18,10 @@ end
 -- What every queued job of a target waits for.
 local function outlookOf(target)
   local figures = redis.call('HMGET', targetKey(target, 'figures'), 'fixedMs', 'unitMs', 'reach', 'concurrency')
-  if not figures[1] then return {} end
+  local isStarting, startMs = startOfTarget(target)
+  if not figures[1] then return { isStarting = isStarting } end
   return {
+    isStarting = isStarting, startMs = startMs,
     model = { fixedMs = num(figures[1]), unitMs = num(figures[2]), reach = num(figures[3]) },
     concurrency = math.max(1, num(figures[4])), runningMs = (remaining(target)),
   }
@@ -37,12 +39,13 @@ local function snapshot(id, outlooks)
   job.position = redis.call('ZRANK', targetKey(job.target, 'queued'), turn) + 1
   local outlook = outlooks and outlooks[job.target] or outlookOf(job.target)
   if outlooks then outlooks[job.target] = outlook end
-  local model = outlook.model
+  if outlook.isStarting then job.starting = '1' end
+  local model = outlook.startMs and outlook.model
   local ahead = model and aheadOf(model, job.position - 1, costBefore(job.target, start, turn))
   if ahead then
     local own = num(job.ownMs)
     if own == 0 then own = model.fixedMs + num(job.cost) * model.unitMs end
-    job.expectedAt = NOW + (outlook.runningMs + ahead) / outlook.concurrency + own
+    job.expectedAt = NOW + outlook.startMs + (outlook.runningMs + ahead) / outlook.concurrency + own
   end
   return job
 end
