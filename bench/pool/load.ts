@@ -39,14 +39,15 @@ export async function underLoad(way: Way, phase: Phase): Promise<Outcome> {
   const since = () => performance.now() - started
   const pending: Promise<Answer>[] = []
   const madeAt = async (second: number) => {
-    await new Promise((resolve) => setTimeout(resolve, second * 1000 - since()))
+    await new Promise((resolve) => setTimeout(resolve, Math.max(0, second * 1000 - since())))
     return await way.made()
   }
   const made = Promise.all([madeAt(warmUpSeconds), madeAt(seconds)])
   for (let due = 0; ; ) {
     due += (-Math.log(1 - Math.random()) / (capacity * times)) * 1000
     if (due > seconds * 1000) break
-    if (due > since()) await new Promise((resolve) => setTimeout(resolve, due - since()))
+    const early = due - since()
+    if (early > 0) await new Promise((resolve) => setTimeout(resolve, early))
     pending.push(ask(way, { index: pending.length, since }))
   }
   const answers = await Promise.all(pending)
