@@ -25,6 +25,7 @@ const environment = z.object({
       }
     })
     .pipe(simulatedOptions),
+  FAULTS_BY_REQUEST: z.stringbool().default(false),
 })
 
 const parsed = environment.safeParse(process.env)
@@ -33,9 +34,12 @@ if (!parsed.success) {
   process.stderr.write(`The configuration of the simulated runtime has problems:\n${lines.join('\n')}\n`)
   process.exit(2)
 }
-const { HOST: hostname, PORT, MODEL_NAME: modelName, SIMULATED_OPTIONS } = parsed.data
+const { HOST: hostname, PORT, MODEL_NAME: modelName, SIMULATED_OPTIONS, FAULTS_BY_REQUEST } = parsed.data
 
-const app = createSimulatedServer({ ...SIMULATED_OPTIONS, modelName })
+const app = createSimulatedServer({
+  ...SIMULATED_OPTIONS,
+  ...{ modelName, faultsByRequest: FAULTS_BY_REQUEST },
+})
 const server = serve({ fetch: app.fetch, hostname, port: Number(PORT) }, ({ port }) =>
   process.stdout.write(`${JSON.stringify({ event: 'listening', url: `http://${hostname}:${port}` })}\n`),
 )

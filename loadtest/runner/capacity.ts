@@ -59,8 +59,8 @@ export interface CapacityOptions {
   /** A wished rate and deadline to size for; absent: what was measured, and the longest wait. */
   readonly ratePerSecond?: number | undefined
   readonly deadlineSeconds?: number | undefined
-  /** Replicas of the runtime that were measured. */
-  readonly replicas: number
+  /** Replicas of the runtime that are measured; absent: as many as the server tells, else one. */
+  readonly replicas?: number | undefined
 }
 
 /** Measures, predicts and checks; prints as it goes. */
@@ -161,7 +161,8 @@ function checkTable(checks: readonly Check[]): Table {
 
 /** What to configure now, and what a wished rate needs. */
 function sizingTable(options: CapacityOptions & { best: Level; perSecond: number }): Table {
-  const { target, best, perSecond, replicas } = options
+  const { target, best, perSecond } = options
+  const replicas = options.replicas ?? target.replicas ?? 1
   const { ratePerSecond = 0.8 * perSecond, deadlineSeconds } = options
   const deadline = deadlineSeconds ?? (target.concurrency + target.queue) / perSecond
   const slotsPerReplica = Math.max(1, Math.round(best.callers / replicas))
@@ -171,15 +172,18 @@ function sizingTable(options: CapacityOptions & { best: Level; perSecond: number
   const queueNow = Math.max(0, Math.floor(best.callers * (deadline / best.slotSeconds - 1)))
   return {
     title: 'Recommended',
-    columns: ['for', 'replicas of the runtime', 'concurrency', 'queue', 'refused', 'p95 wait', 'sustains'],
+    columns: [
+      ...['for', 'replicas of the runtime', 'slots of each', 'concurrency', 'queue'],
+      ...['refused', 'p95 wait', 'sustains'],
+    ],
     rows: [
       [
         `this deployment, every picture within ${seconds(deadline)}`,
-        ...[replicas, best.callers, queueNow, '-', '-', `${rateOf(best).toFixed(3)}/s`],
+        ...[replicas, slotsPerReplica, best.callers, queueNow, '-', '-', `${rateOf(best).toFixed(3)}/s`],
       ],
       [
         `${ratePerSecond.toFixed(2)} pictures/s, each within ${seconds(deadline)}`,
-        ...[sizing.replicas, sizing.concurrency, sizing.queue, percent(sizing.refusedShare)],
+        ...[sizing.replicas, slotsPerReplica, sizing.concurrency, sizing.queue, percent(sizing.refusedShare)],
         ...[seconds(sizing.p95WaitSeconds), `${sizing.sustainedPerSecond.toFixed(3)}/s`],
       ],
     ],

@@ -23,10 +23,11 @@ Without --url a server with simulated pictures is started here.
   --out FOLDER         where the report goes (default: loadtest/reports)
   --rate N             capacity: the rate to size for, in pictures per second
   --deadline SECONDS   capacity: how long a picture may take
-  --runtimes N         capacity: replicas of the runtime that were measured (default: 1)
+  --runtimes N         capacity: replicas of the runtime that are measured (default: as the server tells them, else 1)
 For a server that is started here:
   --replicas N         servers; more than one share a Valkey (default: 1)
-  --concurrency N      pictures at once (default: 4)
+  --runtimes N         replicas of the runtime, which the target knows by address (default: none, the server draws)
+  --concurrency N      pictures at once (default: 4; one for each of --runtimes)
   --queue N            pictures that may wait (default: 8)
   --service-ms N       how long a picture takes (default: 500)
 `
@@ -41,9 +42,9 @@ async function main(args: readonly string[]): Promise<number> {
       out: { type: 'string', default: REPORTS },
       rate: { type: 'string' },
       deadline: { type: 'string' },
-      runtimes: { type: 'string', default: '1' },
+      runtimes: { type: 'string' },
       replicas: { type: 'string', default: '1' },
-      concurrency: { type: 'string', default: '4' },
+      concurrency: { type: 'string' },
       queue: { type: 'string', default: '8' },
       'service-ms': { type: 'string', default: '500' },
       help: { type: 'boolean', short: 'h', default: false },
@@ -59,9 +60,11 @@ async function main(args: readonly string[]): Promise<number> {
   checkScenario(scenario)
   const settings = settingsFrom(process.env, values.set)
   const token = readToken(settings)
+  const runtimes = values.runtimes === undefined ? undefined : wholeNumber('--runtimes', values.runtimes)
   const numbers = {
+    runtimes,
     replicas: wholeNumber('--replicas', values.replicas),
-    concurrency: wholeNumber('--concurrency', values.concurrency),
+    concurrency: wholeNumber('--concurrency', values.concurrency ?? String(runtimes ?? 4)),
     queue: wholeNumber('--queue', values.queue),
     serviceMs: wholeNumber('--service-ms', values['service-ms']),
   }
@@ -74,7 +77,7 @@ async function main(args: readonly string[]): Promise<number> {
       ...{ run: runLocally, settings: { ...settings, BASE_URL: urls.join(',') }, server, target },
       ratePerSecond: optionalNumber('--rate', values.rate),
       deadlineSeconds: optionalNumber('--deadline', values.deadline),
-      replicas: wholeNumber('--runtimes', values.runtimes),
+      replicas: runtimes,
     })
     return writeReport(result, values.out)
   } finally {

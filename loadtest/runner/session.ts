@@ -52,9 +52,9 @@ export function settingsFrom(environment: NodeJS.ProcessEnv, pairs: readonly str
 /** Runs a scenario: what it needs to know of the target and nobody said is measured first. */
 export async function perform(scenario: string, options: CapacityOptions): Promise<Result> {
   const { run, settings, server, target } = options
-  process.stdout.write(
-    `${server}: ${target.name}, concurrency ${target.concurrency}, queue ${target.queue}\n`,
-  )
+  const { name, concurrency, queue, replicas } = target
+  const pool = replicas === undefined ? '' : `${replicas} replicas, `
+  process.stdout.write(`${server}: ${name}, ${pool}concurrency ${concurrency}, queue ${queue}\n`)
   if (scenario === 'capacity') return await capacity(options)
   const places = String(target.concurrency + target.queue)
   const all: Settings = WITHOUT_CAPACITY.includes(scenario)

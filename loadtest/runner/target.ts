@@ -5,10 +5,14 @@ export interface Target {
   readonly name: string
   readonly concurrency: number
   readonly queue: number
+  /** Replicas of the runtime that take work; absent where the server knows one address only. */
+  readonly replicas?: number
   /** Of a picture with the target's defaults, in milliseconds; absent until the server knows. */
   readonly estimateMs?: number
 }
 
+/** States of a replica whose slots count in the target's concurrency, now or in a moment. */
+const WORKING = ['ready', 'busy']
 /** How long the server may take to answer, in milliseconds. */
 const PATIENCE_MS = 10_000
 
@@ -37,12 +41,20 @@ export async function readTarget(options: {
   if (response.status !== 200)
     throw new Advice(`${url}/api/queue answered ${response.status}: is this a diffusers-mcp server?`)
   const { targets } = (await response.json()) as {
-    targets: { target: string; concurrency: number; queue_limit: number; estimate_ms?: number }[]
+    targets: {
+      target: string
+      concurrency: number
+      queue_limit: number
+      estimate_ms?: number
+      replicas?: { state: string }[]
+    }[]
   }
   const found = model === undefined ? targets[0] : targets.find(({ target }) => target === model)
   if (!found)
     throw new Advice(`MODEL=${model}: the server has ${targets.map(({ target }) => target).join(', ')}.`)
+  const working = found.replicas?.filter(({ state }) => WORKING.includes(state)).length
   return {
+    ...(working ? { replicas: working } : {}),
     ...{ name: found.target, concurrency: found.concurrency, queue: found.queue_limit },
     ...(found.estimate_ms === undefined ? {} : { estimateMs: found.estimate_ms }),
   }

@@ -67,7 +67,6 @@ export async function loadTest(
     settings,
     server: `${RELEASE} in ${namespace}`,
     target,
-    replicas: 1,
   })
   process.stdout.write(`Remove what is left of it: make load-test ENV=${name} SCENARIO=none\n`)
   return writeReport(result, out || REPORTS)

@@ -97,10 +97,13 @@ export function startServer(engine: Engine, env: Record<string, string>): Promis
   })
 }
 
-/** The simulated KServe runtime as a process of its own. */
-export function startSimulatedRuntime(options: Record<string, unknown>): Promise<Running> {
+/** The simulated KServe runtime as a process of its own, on a free port where `env` names none. */
+export function startSimulatedRuntime(
+  options: Record<string, unknown>,
+  env: Record<string, string> = {},
+): Promise<Running> {
   return start({
     ...commandFor('node', 'src/main.simulated.ts'),
-    env: { PORT: '0', SIMULATED_OPTIONS: JSON.stringify(options) },
+    env: { PORT: '0', SIMULATED_OPTIONS: JSON.stringify(options), ...env },
   })
 }

@@ -158,15 +158,20 @@ export interface Load {
 }
 
 /** Callers who each ask for the next picture when they have the last one: as much load as the machine can take. */
-export function startLoad(options: { callers: number; servers: () => readonly Address[] }): Load {
-  const { callers, servers } = options
+export function startLoad(options: {
+  callers: number
+  servers: () => readonly Address[]
+  /** A second load needs a name of its own: under the same keys it would get the pictures of the first. */
+  name?: string
+}): Load {
+  const { callers, servers, name = 'load' } = options
   const failures: (Answer | Error)[] = []
   const answers: Answer[] = []
   let asked = 0
   let isOver = false
   const ask = async () => {
     while (!isOver) {
-      const key = `load-${asked++}`
+      const key = `${name}-${asked++}`
       answers.push(await generate({ servers, key, onFailure: (failure) => failures.push(failure) }))
     }
   }

@@ -9,6 +9,7 @@ import { z } from 'zod'
 import { AppError, toAppError } from '../../errors.ts'
 import { imageRequest, SEED_RANGE } from '../request.ts'
 import type { GeneratedImage, StepProgress } from '../runtime.ts'
+import { type SimulatedFaults, simulatedFaults } from './faults.ts'
 import { createSimulatedRuntime, SIMULATED_MODEL, type SimulatedOptions } from './simulated.ts'
 
 const MAX_INSTANCES = 8
@@ -34,10 +35,16 @@ export interface SimulatedStats {
   steps: number
 }
 
-/** The routes of a simulated runtime that serves one model under this name. */
-export function createSimulatedServer(options: SimulatedOptions & { readonly modelName: string }): Hono {
-  const { modelName, ...behaviour } = options
-  const runtime = createSimulatedRuntime(behaviour)
+/**
+ * The routes of a simulated runtime that serves one model under this name. With `faultsByRequest` there is one that no
+ * other runtime has: `PUT /faults` takes what goes wrong from now on (`simulatedFaults`), and `{}` ends it.
+ */
+export function createSimulatedServer(
+  options: SimulatedOptions & { readonly modelName: string; readonly faultsByRequest?: boolean },
+): Hono {
+  const { modelName, faultsByRequest = false, ...behaviour } = options
+  let faults: SimulatedFaults = {}
+  const runtime = createSimulatedRuntime(behaviour, () => faults)
   const stats: SimulatedStats = {
     started: 0,
     finished: 0,
@@ -84,6 +91,20 @@ export function createSimulatedServer(options: SimulatedOptions & { readonly mod
   }
 
   const app = new Hono()
+  if (faultsByRequest) {
+    app.put('/faults', async (c) => {
+      const parsed = simulatedFaults.safeParse(await c.req.json().catch(() => undefined))
+      if (!parsed.success) return c.json({ error: z.prettifyError(parsed.error) }, 400)
+      faults = parsed.data
+      return c.json(faults)
+    })
+    // Counts are the test's own look past the fault.
+    app.use(async (c, next) => {
+      if (faults.silent && c.req.path !== '/stats') await new Promise<never>(() => {})
+      await next()
+    })
+  }
+  app
     .get('/health', (c) => c.json({ status: 'ok' }))
     .get('/stats', (c) => c.json(stats))
     .get('/v1/models', (c) => c.json({ models: [modelName] }))
@@ -101,6 +122,10 @@ export function createSimulatedServer(options: SimulatedOptions & { readonly mod
     }
     const { instances } = parsed.data
     // A refusal is a plain answer, also for a caller who asked for a stream.
+    if (faults.refuse) {
+      c.header('Retry-After', String(faults.refuse.retryAfterSeconds))
+      return c.json({ error: 'It refuses, as it was told to (faults).' }, faults.refuse.status)
+    }
     if (runtime.isFull())
       throw new AppError('runtime_unavailable', 'The runtime is full.', { retryAfterSeconds: 1 })
     const gone = new AbortController()

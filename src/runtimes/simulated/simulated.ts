@@ -9,11 +9,14 @@ import { AppError } from '../../errors.ts'
 import { encodePng } from '../../png.ts'
 import { createSlots } from '../../slots.ts'
 import type { Runtime } from '../runtime.ts'
+import type { SimulatedFaults } from './faults.ts'
 import { paintPlaceholder } from './placeholder.ts'
 
 const DEFAULT_SIDE = 512
 const DEFAULT_STEPS = 20
 const DESCRIPTION = 'Simulated: a placeholder that no model made and that does not show what the prompt says.'
+/** Twelve days. */
+const FOREVER_MS = 2 ** 30
 /** The model's name in every answer. */
 export const SIMULATED_MODEL = 'simulated'
 
@@ -39,9 +42,12 @@ export interface SimulatedRuntime extends Runtime {
   isFull(): boolean
 }
 
-/** A simulated runtime. It is always ready. */
-export function createSimulatedRuntime(options: SimulatedOptions): SimulatedRuntime {
-  const { msPerStep, failEvery, stallEvery, imageBytes, queue } = options
+/** A simulated runtime. It is always ready. `faults` tells what goes wrong at present; absent: nothing does. */
+export function createSimulatedRuntime(
+  options: SimulatedOptions,
+  faults: () => SimulatedFaults = () => ({}),
+): SimulatedRuntime {
+  const { failEvery, stallEvery, imageBytes, queue } = options
   const slots = createSlots(options.concurrency ?? Number.POSITIVE_INFINITY)
   const isFull = () => slots.free === 0 && slots.waiting >= queue
   let calls = 0
@@ -61,20 +67,27 @@ export function createSimulatedRuntime(options: SimulatedOptions): SimulatedRunt
           'The simulated runtime is full. Please try again in a second.',
           { retryAfterSeconds: 1 },
         )
+      const hangAfter = async (step: number) => {
+        const { hangAfterStep } = faults()
+        if (hangAfterStep !== undefined && step >= hangAfterStep) await pause(FOREVER_MS, signal)
+      }
       const release = await slots.take(signal)
       try {
         const startedAt = performance.now()
+        const { msPerStep = options.msPerStep } = faults()
+        await hangAfter(0)
         for (let step = 1; step <= steps; step += 1) {
           // By the clock, so that the time of a generation is exact however late each timer fires.
           await pause(Math.max(0, startedAt + step * msPerStep - performance.now()), signal)
           onProgress?.({ step, steps })
+          await hangAfter(step)
           if (step < steps / 2) continue
           if (failEvery && call % failEvery === 0)
             throw new AppError(
               'runtime_failed',
               'The simulated runtime failed, as it was told to (failEvery).',
             )
-          if (stallEvery && call % stallEvery === 0) await pause(2 ** 30, signal)
+          if (stallEvery && call % stallEvery === 0) await pause(FOREVER_MS, signal)
         }
         const { prompt, seed } = request
         const png = await encodePng({

@@ -1,0 +1,3 @@
+import { alone, describePool } from './pool.ts'
+
+describePool(alone('node'))
