@@ -24,6 +24,20 @@ const HEALTHY = [
   [`diffusers_runtime_ready{${RUNTIME}}`, '1x120'],
   [`diffusers_mcp_jobs_total{${OURS},target="tiny-sd",state="succeeded"}`, '0+6x120'],
 ] as const
+const replica = (metric: string, name: string) =>
+  `diffusers_mcp_replica_${metric}{${OURS},target="tiny-sd",replica="${name}",pod="a"}`
+/** Two replicas of one slot each, of which the first draws; the second is busy, idle or out. */
+const pool = (second: { busy: number; out: number }) =>
+  [
+    [replica('slots', 'one'), '1x120'],
+    [replica('in_flight', 'one'), '1x120'],
+    [replica('ejected', 'one'), '0x120'],
+    [replica('slots', 'two'), '1x120'],
+    [replica('in_flight', 'two'), `${second.busy}x120`],
+    [replica('ejected', 'two'), `${second.out}x120`],
+  ] as const
+const waiting = (jobs: number) =>
+  [`diffusers_mcp_jobs_queued{${OURS},target="tiny-sd"}`, `${jobs}x120`] as const
 const bucket = (le: string) => `diffusers_mcp_job_queue_seconds_bucket{${OURS},target="tiny-sd",le="${le}"}`
 
 const CASES: Record<string, { series: readonly (readonly [string, string])[]; fires: readonly string[] }> = {
@@ -70,6 +84,26 @@ const CASES: Record<string, { series: readonly (readonly [string, string])[]; fi
     ],
     fires: [],
   },
+  'jobs wait while a replica has a free slot': {
+    series: [...HEALTHY, waiting(3), ...pool({ busy: 0, out: 0 })],
+    fires: ['DiffusersMcpSlotsIdle'],
+  },
+  'jobs wait because every replica draws': {
+    series: [...HEALTHY, waiting(3), ...pool({ busy: 1, out: 0 })],
+    fires: [],
+  },
+  'a replica has a free slot and nobody waits': {
+    series: [...HEALTHY, waiting(0), ...pool({ busy: 0, out: 0 })],
+    fires: [],
+  },
+  'a replica is out, and jobs wait for the other one': {
+    series: [...HEALTHY, waiting(3), ...pool({ busy: 0, out: 1 })],
+    fires: ['DiffusersMcpReplicaOut'],
+  },
+  'a replica was out for a moment': {
+    series: [...HEALTHY, [replica('ejected', 'one'), '0x87 1x3 0x30']],
+    fires: [],
+  },
   'the store of pictures is nearly full': {
     series: [
       ...HEALTHY,
@@ -98,6 +132,8 @@ const ALERTS = [
   'DiffusersMcpGenerationsFail',
   'DiffusersMcpQueueLong',
   'DiffusersMcpRefuses',
+  'DiffusersMcpReplicaOut',
+  'DiffusersMcpSlotsIdle',
   'DiffusersMcpPictureStoreFills',
   'DiffusersRuntimeNotReady',
 ]
