@@ -24,18 +24,21 @@ const HEALTHY = [
   [`diffusers_runtime_ready{${RUNTIME}}`, '1x120'],
   [`diffusers_mcp_jobs_total{${OURS},target="tiny-sd",state="succeeded"}`, '0+6x120'],
 ] as const
-const replica = (metric: string, name: string) =>
-  `diffusers_mcp_replica_${metric}{${OURS},target="tiny-sd",replica="${name}",pod="a"}`
-/** Two replicas of one slot each, of which the first draws; the second is busy, idle or out. */
+const replica = (metric: string, name: string, server = 'a') =>
+  `diffusers_mcp_replica_${metric}{${OURS},target="tiny-sd",replica="${name}",pod="${server}"}`
+/** Two servers before two replicas of one slot each; each has one of them draw. The second is busy, idle or out. */
 const pool = (second: { busy: number; out: number }) =>
-  [
-    [replica('slots', 'one'), '1x120'],
-    [replica('in_flight', 'one'), '1x120'],
-    [replica('ejected', 'one'), '0x120'],
-    [replica('slots', 'two'), '1x120'],
-    [replica('in_flight', 'two'), `${second.busy}x120`],
-    [replica('ejected', 'two'), `${second.out}x120`],
-  ] as const
+  ['a', 'b'].flatMap(
+    (server) =>
+      [
+        [replica('slots', 'one', server), '1x120'],
+        [replica('in_flight', 'one', server), server === 'a' ? '1x120' : '0x120'],
+        [replica('ejected', 'one', server), '0x120'],
+        [replica('slots', 'two', server), '1x120'],
+        [replica('in_flight', 'two', server), server === 'b' ? `${second.busy}x120` : '0x120'],
+        [replica('ejected', 'two', server), server === 'b' ? `${second.out}x120` : '0x120'],
+      ] as const,
+  )
 const waiting = (jobs: number) =>
   [`diffusers_mcp_jobs_queued{${OURS},target="tiny-sd"}`, `${jobs}x120`] as const
 const bucket = (le: string) => `diffusers_mcp_job_queue_seconds_bucket{${OURS},target="tiny-sd",le="${le}"}`
