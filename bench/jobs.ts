@@ -11,6 +11,7 @@ import { createMemoryImages } from '../src/images/memory.ts'
 import type { Jobs, JobsOptions } from '../src/jobs/job.ts'
 import { createMemoryJobs } from '../src/jobs/memory/jobs.ts'
 import { createValkeyJobs } from '../src/jobs/valkey/jobs.ts'
+import { createPlainPool } from '../src/runtimes/pool/pool.ts'
 import type { Runtime } from '../src/runtimes/runtime.ts'
 import { createSimulatedRuntime } from '../src/runtimes/simulated/simulated.ts'
 import { createMetrics } from '../src/telemetry/metrics.ts'
@@ -46,7 +47,7 @@ const options = (): JobsOptions => ({
         concurrency: AT_ONCE,
         queue: 1000,
         queuePerCaller: 1000,
-        runtime,
+        pool: createPlainPool(runtime, { slots: AT_ONCE }),
       },
       defaults: { width: 64, height: 64, num_inference_steps: 1 },
     },

@@ -61,7 +61,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
   const cut = () =>
     stopping.abort(new AppError('overloaded', 'This server stopped before the call was done; repeat it.'))
   const metrics = createMetrics()
-  const targets = createTargets(config.targets)
+  const targets = createTargets(config.targets, { log })
   const images = watchStore(await openImages({ ...settings, valkeyUrl: config.valkeyUrl, log }), { log })
   const { usage } = images
   if (usage) metrics.observeImages(usage)
@@ -182,7 +182,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
       await mcp.close()
       await closeLimits()
       await jobs.close()
-      await Promise.all(targets.map(({ runtime }) => runtime.close()))
+      await Promise.all(targets.map(({ pool }) => pool.close()))
       await images.close()
       await data.close()
       log.info({ event: 'stopped' })
@@ -207,8 +207,8 @@ async function openLimits(config: Config, log: Logger) {
 
 /** Loads the models of a server that only makes pictures, so that the first caller does not wait for it. */
 function warmUp(targets: readonly Target[], log: Logger): void {
-  for (const { name, runtime } of targets)
-    runtime.warmUp?.().catch(({ message }: Error) => {
+  for (const { name, pool } of targets)
+    pool.warmUp?.().catch(({ message }: Error) => {
       log.warn({ event: 'dependency', name: `runtime:${name}`, ok: false, message })
     })
 }
@@ -226,10 +226,10 @@ function imageDependencies({
   images: ImageStore
 }): Dependency[] {
   const toolset = 'image'
-  const dependencies: Dependency[] = targets.map(({ name, runtime }) => ({
+  const dependencies: Dependency[] = targets.map(({ name, pool }) => ({
     name: `runtime:${name}`,
     toolset,
-    check: (options) => runtime.check(options),
+    check: (options) => pool.check(options),
   }))
   if (config.jobs.backend === 'valkey')
     dependencies.push({ name: 'jobs:valkey', toolset, required: true, check: jobs.check })

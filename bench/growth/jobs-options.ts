@@ -2,6 +2,7 @@
 import { pino } from 'pino'
 import { createMemoryImages } from '../../src/images/memory.ts'
 import type { JobsOptions } from '../../src/jobs/job.ts'
+import { createPlainPool } from '../../src/runtimes/pool/pool.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { createManualRuntime } from '../../test/fakes/manual-runtime.ts'
 
@@ -20,7 +21,7 @@ export function manualJobs({ concurrency }: { concurrency: number }) {
           concurrency,
           queue: 100_000,
           queuePerCaller: 100_000,
-          runtime,
+          pool: createPlainPool(runtime, { slots: concurrency }),
         },
         defaults: { width: 64, height: 64, num_inference_steps: 10 },
       },

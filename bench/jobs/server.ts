@@ -7,6 +7,7 @@ import { pino } from 'pino'
 import { fixedSecret } from '../../src/auth/secret.ts'
 import { createMemoryImages } from '../../src/images/memory.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
+import { createPlainPool } from '../../src/runtimes/pool/pool.ts'
 import type { Runtime } from '../../src/runtimes/runtime.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { makePng } from '../../test/support/pictures.ts'
@@ -74,7 +75,13 @@ const runtime: Runtime = {
 const jobs = await createValkeyJobs({
   targets: [
     {
-      ...{ name: 'bench', kind: 'simulated', concurrency: task.concurrency, queue: 10_000, runtime },
+      ...{
+        name: 'bench',
+        kind: 'simulated',
+        concurrency: task.concurrency,
+        queue: 10_000,
+        pool: createPlainPool(runtime, { slots: task.concurrency }),
+      },
       ...{ queuePerCaller: 10_000, defaults: { width: 64, height: 64, num_inference_steps: 1 } },
     },
   ],

@@ -4,6 +4,7 @@ import type { Refusal } from './job.ts'
 
 /** What admission looks at. Milliseconds where not said otherwise. */
 export interface AdmissionView {
+  /** Generations at once, as things are; 0 where no replica is ready. */
   readonly concurrency: number
   /** Slots taken now. */
   readonly busy: number
@@ -47,8 +48,9 @@ const UNKNOWN_MS = 1000
 
 /** Why this generation may not wait; undefined where it may. The book in Valkey has the same rule (admission.lua). */
 export function judge(view: AdmissionView): RefusedBecause | undefined {
-  const { concurrency, deadlineMs, ownMs, aheadMs } = view
-  const mustWait = view.busy >= concurrency || view.queued > 0
+  const { deadlineMs, ownMs, aheadMs } = view
+  const mustWait = view.busy >= view.concurrency || view.queued > 0
+  const concurrency = atLeastOne(view)
   if (mustWait && view.queued >= view.queueLimit) return 'full'
   if (mustWait && view.queuedOfCaller >= view.queueLimitOfCaller) return 'callerFull'
   if (ownMs === undefined) return undefined
@@ -59,6 +61,9 @@ export function judge(view: AdmissionView): RefusedBecause | undefined {
   if (mustWait && aheadMs !== undefined && aheadMs / concurrency + needsMs > deadlineMs) return 'tooLate'
   return undefined
 }
+
+/** Where no replica is ready, one has to be before anything is made. */
+const atLeastOne = ({ concurrency }: Pick<AdmissionView, 'concurrency'>) => Math.max(1, concurrency)
 
 /** True where a generation that is admitted puts its estimate to the test. */
 export function isTest({ ownMs, deadlineMs }: Pick<AdmissionView, 'ownMs' | 'deadlineMs'>): boolean {
@@ -93,7 +98,7 @@ export function refusal(options: {
         `A picture like this takes ${target} about ${seconds(ownMs)}, longer than the ${seconds(deadlineMs)} you allow. Allow more time, or ask for fewer steps or a smaller size.`,
       )
     case 'tooLate': {
-      const finishMs = aheadMs / view.concurrency + ownMs
+      const finishMs = aheadMs / atLeastOne(view) + ownMs
       return new AppError(
         code,
         `With ${view.queued} waiting, the picture would be ready in about ${seconds(finishMs)}, later than the ${seconds(deadlineMs)} you allow. Try again later, or allow more time.`,

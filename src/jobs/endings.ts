@@ -22,6 +22,15 @@ export function expired(job: Pick<Job, 'createdAt' | 'startedAt' | 'deadlineAt'>
   )
 }
 
+/** Another replica should draw it, and it was begun too often already. @param runs times that it was begun. */
+export function ranTooOften(runs: number, { message }: { readonly message: string }): AppError {
+  const times = runs === 1 ? 'once' : `${runs} times`
+  return new AppError(
+    'runtime_failed',
+    `The picture was begun ${times}, and no replica of the runtime made it. The last one: ${message}`,
+  )
+}
+
 /** Another request came under a key that is taken. */
 export function keyConflict(): AppError {
   return new AppError(

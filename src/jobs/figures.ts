@@ -2,6 +2,7 @@
 import type { Target } from '../runtimes/targets.ts'
 import { createEstimator, magnitudeOf, unitsOf, type Work } from './estimate.ts'
 import type { Spread } from './job.ts'
+import { createStalls } from './stall.ts'
 
 /** Waits and service times kept for the figures. */
 const RECENT = 200
@@ -66,6 +67,8 @@ export function createFigures(target: Pick<Target, 'defaults'>) {
     },
     /** Milliseconds of service that this work will take; undefined while too little is known. */
     estimate,
+    /** Finds runs that hang. */
+    stalls: createStalls(),
     forecast(work: Work): Forecast {
       const prediction = estimator.predict(work)
       if (!prediction) return { measured: false, stale: true }

@@ -2,6 +2,7 @@
 import type { Identity } from '../auth/caller.ts'
 import type { PublicError } from '../errors.ts'
 import type { ImageRecord, ImageStore } from '../images/image.ts'
+import type { ReplicaReport } from '../runtimes/pool/pool.ts'
 import type { GenerationRequest, ImageRequest } from '../runtimes/request.ts'
 import type { StepProgress } from '../runtimes/runtime.ts'
 import type { Target } from '../runtimes/targets.ts'
@@ -30,6 +31,8 @@ export interface Job {
   readonly deadlineAt: number
   /** While queued: 1 means next. */
   readonly position?: number
+  /** While queued, where the target scales from zero and no replica is ready yet. */
+  readonly starting?: true | undefined
   /**
    * While queued or running, once enough is known: when the picture should be there. By `performance.now()` of this
    * process, because callers are told how long that will be.
@@ -84,6 +87,7 @@ export type Refusal = 'overloaded' | 'rate_limited' | 'deadline_exceeded' | 'con
 /** What a target does now, and what it did since the start. `admitted` is the sum of all states. */
 export interface TargetQueue {
   readonly target: string
+  /** Generations at once, as things are; 0 where no replica is ready. */
   readonly concurrency: number
   readonly queue_limit: number
   readonly queued: number
@@ -98,6 +102,8 @@ export interface TargetQueue {
   /** Of the last succeeded jobs, in milliseconds; absent until there is one. */
   readonly wait_ms?: Spread
   readonly service_ms?: Spread
+  /** Where replicas come and go: each one, as this server sees it. */
+  readonly replicas?: readonly ReplicaReport[]
 }
 
 export interface Spread {
@@ -126,8 +132,9 @@ export interface Jobs {
    * Admits a generation or refuses it at once; a retry of accepted work joins it before any limit is looked at. The
    * caller waits for it until it leaves the returned waiter.
    * @throws AppError `invalid_request` (unknown model), `conflict` (the key belongs to another request),
-   * `overloaded` (queue full, too late because of the queue, or shutting down), `rate_limited` (too many of this
-   * caller wait), `deadline_exceeded` (the generation alone takes longer); the first three with Retry-After.
+   * `overloaded` (queue full, too late because of the queue, or shutting down), `runtime_unavailable` (no replica is
+   * ready), `rate_limited` (too many of this caller wait), `deadline_exceeded` (the generation alone takes longer); all
+   * but the first two and the last with Retry-After.
    */
   submit(request: ImageRequest, caller: Identity, options?: SubmitOptions): Promise<Waiter>
   /** The caller's job. @throws AppError `not_found`, also for another caller's job. */

@@ -15,7 +15,7 @@ export interface JobsSettings {
 /** The job backend that the settings name; what it needs is loaded only then. */
 export async function openJobs(settings: JobsSettings, options: JobsOptions): Promise<Jobs> {
   const { backend, url, lockMs, maxReruns } = settings
-  if (backend === 'memory' || !url) return createMemoryJobs(options)
+  if (backend === 'memory' || !url) return createMemoryJobs({ ...options, maxReruns })
   const { createValkeyJobs } = await import('./valkey/jobs.ts')
   return await createValkeyJobs({ ...options, url, lockMs, maxReruns })
 }

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { toAppError } from '../errors.ts'
 import type { ImageRecord, ImageStore } from '../images/image.ts'
 import { addProvenance } from '../images/provenance.ts'
-import type { StepProgress } from '../runtimes/runtime.ts'
+import type { Runtime, StepProgress } from '../runtimes/runtime.ts'
 import type { Target } from '../runtimes/targets.ts'
 import type { Job } from './job.ts'
 
@@ -13,7 +13,8 @@ const STORE_LOOK_MS = 250
 
 export interface MakePictureOptions {
   readonly job: Pick<Job, 'id' | 'imageId' | 'owner' | 'request'>
-  readonly target: Target
+  readonly target: Pick<Target, 'name'>
+  readonly runtime: Pick<Runtime, 'generate'>
   readonly images: ImageStore
   readonly ttlSeconds: number
   readonly signal: AbortSignal
@@ -26,10 +27,10 @@ export interface MakePictureOptions {
  * @throws AppError of the runtime or the store; the signal's reason once it aborts.
  */
 export async function makePicture(options: MakePictureOptions): Promise<ImageRecord> {
-  const { job, target, images, ttlSeconds, signal, onProgress, requestId } = options
+  const { job, target, runtime, images, ttlSeconds, signal, onProgress, requestId } = options
   const { request } = job
   await untilStorable(images, signal)
-  const generated = await target.runtime.generate(request, { signal, onProgress, requestId })
+  const generated = await runtime.generate(request, { signal, onProgress, requestId })
   signal.throwIfAborted()
   const now = Date.now()
   const steps = generated.steps ?? request.num_inference_steps

@@ -1,6 +1,7 @@
 /** The HTTP side of a runtime of any dialect: connections, bounded answers, failures as errors of the shared vocabulary. */
 import { Agent, type Dispatcher, request } from 'undici'
 import { AppError, quote, textForCallers, textForLog } from '../errors.ts'
+import { RuntimeError, type Trouble } from './trouble.ts'
 
 export interface EndpointLimits {
   /** Milliseconds until a connection must stand. */
@@ -39,7 +40,7 @@ export interface Endpoint {
   readonly idleTimeoutMs: number
   /**
    * Sends a request and waits for an answer of status 200; its body has to be read then.
-   * @throws AppError `runtime_unavailable` (no connection, none before the answer's headers, 503), `invalid_request`
+   * @throws AppError `runtime_unavailable` (no connection, none before the answer's headers, 429, 503), `invalid_request`
    * (400 or 422 with a reason), `runtime_failed` (any other status), and the signal's reason once it aborts.
    */
   send(options: SendOptions): Promise<Answer>
@@ -67,6 +68,8 @@ export interface Endpoint {
 export interface EndpointOptions extends EndpointLimits {
   /** http:// or https://, a path is kept. */
   readonly url: string
+  /** The host, with its port, that requests and the certificate name where the URL has an address; absent: the URL's. */
+  readonly host?: string
   /** Sent as a bearer token. */
   readonly apiKey?: string
   /** What to tell the caller about a 404. */
@@ -84,18 +87,25 @@ const REFUSAL_MAX_BYTES = 16 * 1024
 const LINGER_MS = 1000
 const MAX_RETRY_AFTER_SECONDS = 3600
 
+/** A host without its port. */
+const nameOf = (host: string) => host.replace(/:\d+$/, '')
+
 /** Connections to one runtime. */
 export function createEndpoint(options: EndpointOptions): Endpoint {
   const { connectTimeoutMs = 5000, idleTimeoutMs = 60_000, maxResponseBytes = MAX_RESPONSE_BYTES } = options
+  const { host } = options
   const base = options.url.replace(/\/+$/, '')
   // A generation may take a quarter of an hour in silence: only the caller's signal ends it, no timeout does.
   const agent = new Agent({
     headersTimeout: 0,
     bodyTimeout: 0,
-    connect: { timeout: connectTimeoutMs },
+    connect: { timeout: connectTimeoutMs, ...(host && { servername: nameOf(host) }) },
     connections: options.connections,
   })
-  const commonHeaders = options.apiKey === undefined ? {} : { authorization: `Bearer ${options.apiKey}` }
+  const commonHeaders = {
+    ...(host && { host }),
+    ...(options.apiKey === undefined ? {} : { authorization: `Bearer ${options.apiKey}` }),
+  }
 
   const endpoint: Endpoint = {
     idleTimeoutMs,
@@ -164,11 +174,11 @@ export function createEndpoint(options: EndpointOptions): Endpoint {
 }
 
 /** The runtime's answer is of no use. `cause` is for the log. */
-export function runtimeFailed(cause: unknown): AppError {
-  return new AppError(
+export function runtimeFailed(cause: unknown, trouble: Trouble = 'failed'): AppError {
+  return new RuntimeError(
     'runtime_failed',
     'The diffusion runtime failed to make the picture. Please try again; if it happens again, its log has the cause.',
-    { cause: typeof cause === 'string' ? new Error(cause) : cause },
+    { trouble, cause: typeof cause === 'string' ? new Error(cause) : cause },
   )
 }
 
@@ -176,11 +186,11 @@ export function runtimeFailed(cause: unknown): AppError {
  * The runtime answered, and wrongly.
  * @param what says what is wrong, without a word of the runtime: callers read it. `cause` is for the log.
  */
-export function wrongAnswer(what: string, cause: unknown = what): AppError {
-  return new AppError(
+export function wrongAnswer(what: string, cause: unknown = what, trouble: Trouble = 'failed'): AppError {
+  return new RuntimeError(
     'runtime_failed',
     `The diffusion runtime gave a wrong answer: ${what}. Please try again; if it happens again, the operator has to look at the runtime.`,
-    { cause: typeof cause === 'string' ? new Error(cause) : cause },
+    { trouble, cause: typeof cause === 'string' ? new Error(cause) : cause },
   )
 }
 
@@ -189,10 +199,11 @@ export function runtimeUnavailable(
   cause: unknown,
   { retryAfterSeconds }: { retryAfterSeconds?: number } = {},
 ): AppError {
-  return new AppError(
+  return new RuntimeError(
     'runtime_unavailable',
     'The diffusion runtime is busy, not ready, or short of memory for a picture of this size. Please try again in a few seconds, or ask for a smaller picture.',
     {
+      trouble: 'busy',
       cause: typeof cause === 'string' ? new Error(cause) : cause,
       retryAfterSeconds,
     },
@@ -222,10 +233,10 @@ export function contentLength(answer: Answer): number | undefined {
 function unanswered(error: Error & { code?: string }): AppError {
   // The answer was not HTTP, and a retry in five seconds would not change that.
   if (error.code?.startsWith('HPE_') || error.code === 'UND_ERR_HEADERS_OVERFLOW') return runtimeFailed(error)
-  return new AppError(
+  return new RuntimeError(
     'runtime_unavailable',
     'The diffusion runtime cannot be reached; it may be starting. Please try again in a few seconds.',
-    { cause: error },
+    { trouble: 'unreachable', cause: error },
   )
 }
 
@@ -253,8 +264,14 @@ async function refusal(
   const cause = `status ${statusCode}: ${textForLog(text)}`
   const reason = statusCode === 400 || statusCode === 422 ? reasonIn(text) : undefined
   if (reason) return refused(reason)
-  if (statusCode === 404) return new AppError('runtime_unavailable', notFound, { cause: new Error(cause) })
-  if (statusCode !== 503) return runtimeFailed(cause)
+  if (statusCode === 404)
+    return new RuntimeError('runtime_unavailable', notFound, {
+      trouble: 'unreachable',
+      cause: new Error(cause),
+    })
+  // A gateway answers 502 and 504 for a runtime that is gone.
+  if (statusCode !== 503 && statusCode !== 429)
+    return runtimeFailed(cause, statusCode === 502 || statusCode === 504 ? 'unreachable' : 'failed')
   return runtimeUnavailable(cause, { retryAfterSeconds: secondsIn(header(answer, 'retry-after')) })
 }
 
@@ -299,7 +316,7 @@ function readBody(
     let timer: ReturnType<typeof setTimeout> | undefined
     const giveUpAfter = (ms: number, reason: string) => {
       clearTimeout(timer)
-      timer = setTimeout(() => fail(runtimeFailed(reason)), ms)
+      timer = setTimeout(() => fail(runtimeFailed(reason, 'lost')), ms)
     }
     const enough = () => {
       settled = true
@@ -331,6 +348,6 @@ function readBody(
       clearTimeout(timer)
       resolve()
     })
-    body.on('error', (error) => fail(signal.aborted ? signal.reason : runtimeFailed(error)))
+    body.on('error', (error) => fail(signal.aborted ? signal.reason : runtimeFailed(error, 'lost')))
   })
 }

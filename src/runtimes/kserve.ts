@@ -26,6 +26,8 @@ import type { GeneratedImage, Runtime, StepProgress } from './runtime.ts'
 export interface KServeRuntimeOptions extends EndpointLimits {
   /** The runtime's base URL, before `/v1/models`. */
   readonly url: string
+  /** See EndpointOptions. */
+  readonly host?: string
   /** The model's name in that URL. */
   readonly model: string
 }
@@ -55,11 +57,12 @@ const errorEvent = z.object({ error: z.string(), code: z.string().optional() })
  * answer, 3 s for `check`. Generation itself has no time limit: to abort the signal closes the connection, and that
  * stops the runtime.
  */
-export function createKServeRuntime({ url, model, ...limits }: KServeRuntimeOptions): Runtime {
+export function createKServeRuntime({ url, host, model, ...limits }: KServeRuntimeOptions): Runtime {
   const path = `/v1/models/${encodeURIComponent(model)}`
   const endpoint = createEndpoint({
     ...limits,
     url,
+    host,
     notFound: `The diffusion runtime has no model named ${quote(model)}. Set the target's model (DIFFUSERS_MODEL_ID, or "model" in RUNTIMES) to the name that the runtime serves.`,
   })
 
@@ -134,7 +137,7 @@ async function resultOf(
       return result !== undefined
     },
   })
-  if (!result) throw wrongAnswer('the event stream ended without a result')
+  if (!result) throw wrongAnswer('the event stream ended without a result', undefined, 'lost')
   return result
 }
 

@@ -13,6 +13,8 @@ import type { Runtime } from './runtime.ts'
 export interface OpenAIRuntimeOptions extends EndpointLimits {
   /** The runtime's base URL, with or without the `/v1` that OpenAI's own clients want. */
   readonly url: string
+  /** See EndpointOptions. */
+  readonly host?: string
   readonly model: string
   /** Sent as a bearer token. */
   readonly apiKey?: string
@@ -25,10 +27,11 @@ const generation = z.object({
 })
 
 /** A runtime behind OpenAI's image API; limits as `createKServeRuntime`. */
-export function createOpenAIRuntime({ url, model, apiKey, ...limits }: OpenAIRuntimeOptions): Runtime {
+export function createOpenAIRuntime({ url, host, model, apiKey, ...limits }: OpenAIRuntimeOptions): Runtime {
   const endpoint = createEndpoint({
     ...limits,
     url: url.replace(/\/v1\/*$/, ''),
+    host,
     apiKey,
     notFound: `The diffusion runtime knows no image generation for model ${quote(model)}. Check the target's url and model in RUNTIMES.`,
   })

@@ -40,12 +40,23 @@ export async function waitForTargets({
       say(`${target.name}: is ${target.kind} in the server, nothing to wait for`)
       continue
     }
+    if (target.scaleFromZero) {
+      say(`${target.name}: may have no replica until it is asked for a picture, nothing to wait for`)
+      continue
+    }
+    const urls = target.urls ?? [target.url as string]
     let said = ''
     for (;;) {
-      const result = await tryOnce(target, () => Math.min(STEP_MS, Math.max(left(), 1)))
+      let url = ''
+      let result: Awaited<ReturnType<typeof tryOnce>>
+      // One replica is enough to begin with.
+      for (url of urls) {
+        result = await tryOnce({ target, url, timeoutMs: () => Math.min(STEP_MS, Math.max(left(), 1)) })
+        if (result === undefined) break
+      }
       const line =
         result === undefined
-          ? `${target.name}: ready at ${target.url} (name, port and readiness)`
+          ? `${target.name}: ready at ${url} (name, port and readiness)`
           : `${target.name}: waiting, its ${result.step} fails: ${result.why}`
       if (line !== said) say(line)
       said = line
@@ -54,7 +65,7 @@ export async function waitForTargets({
         say(
           `${target.name}: not ready after ${Math.round((performance.now() - started) / 1000)} s, giving up.`,
         )
-        for (const advice of adviceFor(target.url, target.name, result.step)) say(advice)
+        for (const advice of adviceFor(url, target.name, result.step)) say(advice)
         return false
       }
       await sleep(pauseMs)
@@ -66,21 +77,25 @@ export async function waitForTargets({
 type Reachable = Exclude<TargetDefinition, { kind: 'simulated' | 'embedded' }>
 
 /** The first step that fails and why; undefined when the target is ready. */
-async function tryOnce(
-  target: Reachable,
-  timeoutMs: () => number,
-): Promise<{ step: Step; why: string } | undefined> {
-  const { hostname, port, protocol } = new URL(target.url)
+async function tryOnce(options: {
+  readonly target: Reachable
+  readonly url: string
+  readonly timeoutMs: () => number
+}): Promise<{ step: Step; why: string } | undefined> {
+  const { target, url, timeoutMs } = options
+  const { hostname, port, protocol } = new URL(url)
   const host = hostname.replace(/^\[|\]$/g, '')
   const portNumber = Number(port || (protocol === 'https:' ? 443 : 80))
   let step: Step = 'name'
-  const [{ runtime }] = createTargets([target]) as [ReturnType<typeof createTargets>[number]]
+  const [{ pool }] = createTargets([{ ...target, url, urls: undefined, discovery: undefined }]) as [
+    ReturnType<typeof createTargets>[number],
+  ]
   try {
     await within(timeoutMs(), lookup(host))
     step = 'port'
     await canConnect({ host, port: portNumber, timeoutMs: timeoutMs() })
     step = 'readiness'
-    await runtime.check({ signal: AbortSignal.timeout(timeoutMs()) })
+    await pool.check({ signal: AbortSignal.timeout(timeoutMs()) })
     return undefined
   } catch (error) {
     const { code, message, cause } = error as Error & { code?: string }
@@ -94,7 +109,7 @@ async function tryOnce(
       }[step].concat(step === 'readiness' ? '' : ` (${code ?? detail})`),
     }
   } finally {
-    await runtime.close()
+    await pool.close()
   }
 }
 

@@ -12,6 +12,7 @@ import { createMemoryImages } from '../../src/images/memory.ts'
 import { hasEnded, type Job, type Jobs, type JobsOptions, type Waiter } from '../../src/jobs/job.ts'
 import { createMemoryJobs } from '../../src/jobs/memory/jobs.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
+import { createPlainPool } from '../../src/runtimes/pool/pool.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { createManualRuntime, type ManualRun } from '../fakes/manual-runtime.ts'
 import { eventually } from '../support/eventually.ts'
@@ -78,7 +79,13 @@ describe.skipIf(findValkeyServer() === undefined)('both job backends', () => {
     const side = async (name: string, open: (parts: JobsOptions) => Jobs | Promise<Jobs>) => {
       const runtime = createManualRuntime()
       const images = createMemoryImages({ maxBytes: 2 ** 20 })
-      const target = { kind: 'simulated', concurrency, queue: 8, queuePerCaller: 5, runtime } as const
+      const target = {
+        kind: 'simulated',
+        concurrency,
+        queue: 8,
+        queuePerCaller: 5,
+        pool: createPlainPool(runtime, { slots: concurrency }),
+      } as const
       const jobs = await open({
         targets: [{ ...target, name: 'gpu', defaults: { width: 512, height: 512, num_inference_steps: 25 } }],
         images,

@@ -6,6 +6,7 @@ import { fixedSecret } from '../../src/auth/secret.ts'
 import { createMemoryImages } from '../../src/images/memory.ts'
 import { hasEnded, type Job, type Jobs } from '../../src/jobs/job.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
+import { createPlainPool } from '../../src/runtimes/pool/pool.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { createManualRuntime } from '../fakes/manual-runtime.ts'
 import { eventually } from '../support/eventually.ts'
@@ -40,7 +41,7 @@ describe.skipIf(findValkeyServer() === undefined)('a server that drains', () => 
           queue: 10,
           queuePerCaller: 10,
           defaults: {},
-          runtime,
+          pool: createPlainPool(runtime, { slots: 2 }),
         },
       ],
       images: createMemoryImages({ maxBytes: 2 ** 20 }),

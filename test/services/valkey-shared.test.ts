@@ -7,6 +7,7 @@ import { fixedSecret } from '../../src/auth/secret.ts'
 import { createMemoryImages } from '../../src/images/memory.ts'
 import type { Job, Jobs, Waiter } from '../../src/jobs/job.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
+import { createPlainPool } from '../../src/runtimes/pool/pool.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { createManualRuntime } from '../fakes/manual-runtime.ts'
 import { eventually, within } from '../support/eventually.ts'
@@ -47,7 +48,10 @@ describe.skipIf(findValkeyServer() === undefined)('two servers on one Valkey', (
       targets: [
         {
           ...{ name: 'gpu', kind: 'simulated', concurrency: 2, queue, queuePerCaller: queue },
-          ...{ defaults: { width: 64, height: 64, num_inference_steps: 10 }, runtime },
+          ...{
+            defaults: { width: 64, height: 64, num_inference_steps: 10 },
+            pool: createPlainPool(runtime, { slots: 2 }),
+          },
         },
       ],
       images: createMemoryImages({ maxBytes: 2 ** 24 }),

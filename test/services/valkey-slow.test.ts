@@ -8,6 +8,7 @@ import { createMemoryImages } from '../../src/images/memory.ts'
 import type { Job, Jobs } from '../../src/jobs/job.ts'
 import { createBook } from '../../src/jobs/valkey/book/book.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
+import { createPlainPool } from '../../src/runtimes/pool/pool.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { connectValkey } from '../../src/valkey/connection.ts'
 import { createManualRuntime } from '../fakes/manual-runtime.ts'
@@ -36,7 +37,14 @@ describe.skipIf(findValkeyServer() === undefined)('on a Valkey', () => {
     const jobs = await createValkeyJobs({
       targets: [
         {
-          ...{ name: 'gpu', kind: 'simulated', concurrency, queue: 5000, queuePerCaller: 5000, runtime },
+          ...{
+            name: 'gpu',
+            kind: 'simulated',
+            concurrency,
+            queue: 5000,
+            queuePerCaller: 5000,
+            pool: createPlainPool(runtime, { slots: concurrency }),
+          },
           defaults: { width: 64, height: 64, num_inference_steps: 10 },
         },
       ],

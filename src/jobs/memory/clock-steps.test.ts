@@ -2,6 +2,7 @@ import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { createManualRuntime } from '../../../test/fakes/manual-runtime.ts'
 import { createMemoryImages } from '../../images/memory.ts'
+import { createPlainPool } from '../../runtimes/pool/pool.ts'
 import { createMetrics } from '../../telemetry/metrics.ts'
 import type { Jobs, Waiter } from '../job.ts'
 import { createMemoryJobs } from './jobs.ts'
@@ -17,7 +18,15 @@ beforeEach(() => {
   runtime = createManualRuntime()
   jobs = createMemoryJobs({
     targets: [
-      { name: 'gpu', kind: 'simulated', concurrency: 2, queue: 9, queuePerCaller: 9, defaults: {}, runtime },
+      {
+        name: 'gpu',
+        kind: 'simulated',
+        concurrency: 2,
+        queue: 9,
+        queuePerCaller: 9,
+        defaults: {},
+        pool: createPlainPool(runtime, { slots: 2 }),
+      },
     ],
     images: createMemoryImages({ maxBytes: 2 ** 20 }),
     deadlineMs: 60_000,

@@ -11,6 +11,8 @@ export interface Entry {
   /** `performance.now()` when its run began, and when its deadline passes. */
   runningSince?: number
   deadlineBy: number
+  /** Times that it was begun. */
+  runs: number
   life: LifeState
   readonly lane: Lane<Entry>
   readonly work: Work

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { createManualRuntime } from '../../../test/fakes/manual-runtime.ts'
 import { AppError } from '../../errors.ts'
 import { createMemoryImages } from '../../images/memory.ts'
+import { createPlainPool } from '../../runtimes/pool/pool.ts'
 import { createMetrics } from '../../telemetry/metrics.ts'
 import { hasEnded, type Waiter } from '../job.ts'
 import { createMemoryJobs } from './jobs.ts'
@@ -54,7 +55,7 @@ async function play(operations: readonly Operation[]): Promise<void> {
         queue: 4,
         queuePerCaller: 3,
         defaults: {},
-        runtime,
+        pool: createPlainPool(runtime, { slots: CONCURRENCY }),
       },
     ],
     images: createMemoryImages({ maxBytes: 2 ** 20 }),

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { jobsContract } from '../../../test/backends/jobs.ts'
 import { createManualRuntime } from '../../../test/fakes/manual-runtime.ts'
 import { createMemoryImages } from '../../images/memory.ts'
+import { createPlainPool } from '../../runtimes/pool/pool.ts'
 import { createMetrics } from '../../telemetry/metrics.ts'
 import { createMemoryJobs } from './jobs.ts'
 
@@ -20,7 +21,7 @@ describe('jobs in memory', () => {
           queue: 4,
           queuePerCaller: 4,
           defaults: {},
-          runtime,
+          pool: createPlainPool(runtime, { slots: 1 }),
         },
       ],
       images: createMemoryImages({ maxBytes: 2 ** 20 }),

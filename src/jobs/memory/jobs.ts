@@ -22,9 +22,17 @@ import { createOutlook, type Outlook } from './outlook.ts'
 import { createRemembered } from './remembered.ts'
 import { createTwins } from './twins.ts'
 
+/** How often a job may run again where nothing else is said. */
+const MAX_RERUNS = 3
+
+export interface MemoryJobsOptions extends JobsOptions {
+  /** How often a job may run again on another replica, before it fails; absent: 3. */
+  readonly maxReruns?: number
+}
+
 /** A job backend that keeps everything in this process's memory. */
-export function createMemoryJobs(options: JobsOptions): Jobs {
-  const { targets, images, log, metrics, ttlSeconds } = options
+export function createMemoryJobs(options: MemoryJobsOptions): Jobs {
+  const { targets, images, log, metrics, ttlSeconds, maxReruns = MAX_RERUNS } = options
   const lanes = new Map(targets.map((target) => [target.name, createLane<Entry>(target)]))
   const entries = new Map<string, Entry>()
   const outlooks = new Map(targets.map(({ name }) => [name, createOutlook()]))
@@ -39,6 +47,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
   })
   const life = createLife({
     ...options,
+    maxReruns,
     onMove: (lane) => outlookOf(lane).ask(),
     onEnd(entry) {
       remembered.add(entry)
@@ -52,7 +61,9 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
   const queue = () => [...lanes.values()].map((lane) => lane.report())
   metrics.observeQueue(queue)
 
-  const everythingEnded = () => [...lanes.values()].every((lane) => lane.queued.size + lane.busy() === 0)
+  const unfollow = followPools(lanes, { life, outlookOf })
+
+  const everythingEnded = () => [...lanes.values()].every((lane) => lane.unfinished() === 0)
 
   function tellIfIdle(): void {
     if (idle && everythingEnded()) idle()
@@ -115,7 +126,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
         twins.release(twin.entry)
       }
       if (draining) return refuse(lane, 'overloaded', shuttingDown())
-      const trouble = images.trouble?.()
+      const trouble = images.trouble?.() ?? target.pool.trouble()
       if (trouble) return refuse(lane, 'overloaded', trouble)
       const refused = refusalOf(asked)
       if (refused) return refuse(lane, refused.reason, refused.error)
@@ -143,7 +154,7 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
     async check() {},
     othersServe: async () => false,
     isCutOff: () => false,
-    async close() {},
+    close: async () => unfollow(),
 
     async drain({ timeoutMs }) {
       draining = true
@@ -158,6 +169,23 @@ export function createMemoryJobs(options: JobsOptions): Jobs {
         for (const entry of entries) life.stop(entry, 'fail', stoppedBefore())
       }
     },
+  }
+}
+
+/** When replicas come and go, the lanes follow. Returns what ends that. */
+function followPools(
+  lanes: ReadonlyMap<string, Lane<Entry>>,
+  { life, outlookOf }: { life: Life; outlookOf: OutlookOf },
+) {
+  const stops = [...lanes.values()].map((lane) =>
+    lane.target.pool.onChange(() => {
+      lane.refresh()
+      life.startNext(lane)
+      outlookOf(lane).ask()
+    }),
+  )
+  return () => {
+    for (const stop of stops) stop()
   }
 }
 
@@ -214,6 +242,7 @@ function entryFor(asked: Asked, life: Life): Entry {
     },
     since,
     deadlineBy: since + asked.deadlineMs,
+    runs: 0,
     life: 'queued/attended',
     lane: asked.lane,
     work: asked.work,
@@ -247,8 +276,7 @@ function viewOf(asked: Asked): AdmissionView {
   const { caller, lane, work, deadlineMs } = asked
   const { target, queued } = lane
   return {
-    concurrency: target.concurrency,
-    busy: lane.busy(),
+    ...lane.slots(),
     queued: queued.size,
     queueLimit: target.queue,
     queuedOfCaller: queued.sizeOf(caller.id),

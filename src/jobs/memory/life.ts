@@ -1,7 +1,8 @@
 /** The life of the jobs in memory: their states, their turns and their runs. */
 import { isAnonymous } from '../../auth/caller.ts'
 import { type AppError, toAppError } from '../../errors.ts'
-import { abandoned, expired } from '../endings.ts'
+import { attemptOn, RunAgain } from '../attempt.ts'
+import { abandoned, expired, ranTooOften } from '../endings.ts'
 import { hasEnded, type Job, type JobState, type JobsOptions } from '../job.ts'
 import { type EndState, type LifeEvent, next, publicState } from '../lifecycle.ts'
 import { makePicture } from '../picture.ts'
@@ -20,8 +21,11 @@ export function createLife(
     readonly onMove: (lane: Lane<Entry>) => void
     readonly onEnd: (entry: Entry) => void
     readonly onRelease: () => void
+    /** How often a job may run again. */
+    readonly maxReruns: number
   },
 ) {
+  const { maxReruns } = options
   const { images, ttlSeconds, orphanGraceMs, log, metrics, onMove, onEnd, onRelease } = options
 
   /** The one place where a job changes its state; false when the event changes nothing any more. */
@@ -46,10 +50,9 @@ export function createLife(
     { from, to, patch }: { from: JobState; to: JobState; patch: Partial<Job> },
   ): void {
     const { lane } = entry
-    const { position: _, expectedAt: __, ...job } = entry.job
+    const { position: _, expectedAt: __, starting: ___, ...job } = entry.job
     entry.job = job
     if (from === 'queued' && to !== 'running') lane.queued.remove(entry)
-    if (to === 'running') lane.begin(entry)
     // A finished run frees its slot itself; any other end has to wait until the runtime let go.
     if (from === 'running') lane.end(entry)
     change(entry, { ...patch, state: to })
@@ -58,15 +61,7 @@ export function createLife(
     clearTimeout(entry.deadline)
     lane.countEnd(to as EndState)
     metrics.jobsEnded.inc({ target: lane.target.name, state: to })
-    log.info({
-      event: 'job ended',
-      job: entry.job.id,
-      target: lane.target.name,
-      state: to,
-      code: patch.error?.code,
-      queued_ms: (entry.job.startedAt ?? timeOf(entry)) - entry.job.createdAt,
-      service_ms: entry.job.startedAt === undefined ? undefined : timeOf(entry) - entry.job.startedAt,
-    })
+    log.info({ event: 'job ended', ...described(entry), state: to, code: patch.error?.code })
     onEnd(entry)
   }
 
@@ -79,26 +74,50 @@ export function createLife(
   const graceOf = (entry: Entry) => (isAnonymous({ id: entry.job.owner }) ? 0 : orphanGraceMs)
 
   function startNext(lane: Lane<Entry>): void {
-    while (lane.busy() < lane.target.concurrency) {
-      const entry = lane.queued.shift()
-      if (!entry) break
+    for (let granted = lane.next(); granted; granted = lane.next()) {
+      const { entry, replica } = granted
       const now = performance.now()
       entry.runningSince = now
-      const ownMs = lane.estimate(entry.work)
+      entry.runs += 1
+      const ownMs = lane.figures.estimate(entry.work)
       const expectedAt = ownMs === undefined ? undefined : now + ownMs
-      apply(entry, 'start', { startedAt: timeOf(entry), expectedAt })
-      metrics.queueSeconds.observe({ target: lane.target.name }, (now - entry.since) / 1000)
-      void run(entry)
+      lane.begin(entry)
+      if (entry.runs > 1) change(entry, { expectedAt })
+      else {
+        apply(entry, 'start', { startedAt: timeOf(entry), expectedAt })
+        metrics.queueSeconds.observe({ target: lane.target.name }, (now - entry.since) / 1000)
+      }
+      void run(entry, replica)
     }
   }
 
-  async function run(entry: Entry): Promise<void> {
+  /** The replica did not draw it. False where the job has to fail: it ran too often. */
+  function runAgain(entry: Entry, error: AppError): boolean {
+    if (hasEnded(entry.job)) return true
+    if (entry.runs > maxReruns) return false
+    const { id: job, target } = entry.job
+    log.warn({
+      event: 'job runs again',
+      job,
+      target,
+      run: entry.runs + 1,
+      message: error.message,
+      err: error.cause,
+    })
+    entry.lane.runAgain(entry)
+    change(entry, { progress: undefined, expectedAt: undefined })
+    return true
+  }
+
+  async function run(entry: Entry, replica: string): Promise<void> {
     const { lane, requestId } = entry
     const began = entry.runningSince as number
+    const waitMs = (entry.job.startedAt as number) - entry.job.createdAt
     try {
       const image = await makePicture({
         job: entry.job,
         target: lane.target,
+        runtime: attemptOn({ pool: lane.target.pool, replica, figures: lane.figures }),
         images,
         ttlSeconds,
         signal: entry.abort.signal,
@@ -109,11 +128,13 @@ export function createLife(
       })
       const serviceMs = performance.now() - began
       if (apply(entry, 'finish', { endedAt: timeOf(entry), image })) {
-        lane.observe({ work: entry.work, caller: entry.job.owner, waitMs: began - entry.since, serviceMs })
+        lane.figures.observe({ work: entry.work, caller: entry.job.owner, waitMs, serviceMs })
         metrics.serviceSeconds.observe({ target: lane.target.name }, serviceMs / 1000)
       }
     } catch (thrown) {
-      const error = toAppError(thrown)
+      const again = thrown instanceof RunAgain
+      if (again && runAgain(entry, thrown.error)) return
+      const error = again ? ranTooOften(entry.runs, thrown.error) : toAppError(thrown)
       if (apply(entry, 'fail', { endedAt: timeOf(entry), error: error.toPublic() }))
         log.warn({
           event: 'generation failed',
@@ -123,7 +144,7 @@ export function createLife(
           err: error.cause,
         })
     } finally {
-      lane.releasing.delete(entry)
+      lane.release(entry)
       startNext(lane)
       onRelease()
     }
@@ -138,5 +159,17 @@ export function createLife(
     },
     /** Gives free slots to those who are next. */
     startNext,
+  }
+}
+
+/** A job that just ended, for the log. */
+function described(entry: Entry) {
+  const { id: job, target, createdAt, startedAt } = entry.job
+  const now = timeOf(entry)
+  return {
+    job,
+    target,
+    queued_ms: (startedAt ?? now) - createdAt,
+    service_ms: startedAt === undefined ? undefined : now - startedAt,
   }
 }

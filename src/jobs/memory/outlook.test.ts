@@ -3,6 +3,7 @@ import { pino } from 'pino'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { createManualRuntime } from '../../../test/fakes/manual-runtime.ts'
 import { createMemoryImages } from '../../images/memory.ts'
+import { createPlainPool } from '../../runtimes/pool/pool.ts'
 import { createMetrics } from '../../telemetry/metrics.ts'
 import type { Job, Jobs } from '../job.ts'
 import { createMemoryJobs } from './jobs.ts'
@@ -28,7 +29,7 @@ beforeEach(() => {
         queue: 1000,
         queuePerCaller: 1000,
         defaults: {},
-        runtime,
+        pool: createPlainPool(runtime, { slots: 1 }),
       },
     ],
     images: createMemoryImages({ maxBytes: 2 ** 20 }),
@@ -121,7 +122,7 @@ test('what happens to one job looks at no other: the same number of looks for an
       queue: 1e6,
       queuePerCaller: 1e6,
       defaults: {},
-      runtime,
+      pool: createPlainPool(runtime, { slots: 1 }),
     })
     const jobOf = (owner: string, steps: number) => ({
       get job() {
@@ -134,7 +135,7 @@ test('what happens to one job looks at no other: the same number of looks for an
       },
     })
     for (const serviceMs of [1000, 1000])
-      lane.observe({
+      lane.figures.observe({
         work: { width: 512, height: 512, num_inference_steps: 25 },
         caller: 'a',
         waitMs: 0,

@@ -63,5 +63,5 @@ export function createOutlook() {
 
 function tellPlace(entry: Entry): void {
   const job = currentOf(entry)
-  if (job.position !== entry.job.position) change(entry, job)
+  if (job.position !== entry.job.position || job.starting !== entry.job.starting) change(entry, job)
 }

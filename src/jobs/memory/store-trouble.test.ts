@@ -4,6 +4,7 @@ import { createManualRuntime } from '../../../test/fakes/manual-runtime.ts'
 import { eventually } from '../../../test/support/eventually.ts'
 import { AppError } from '../../errors.ts'
 import { createMemoryImages } from '../../images/memory.ts'
+import { createPlainPool } from '../../runtimes/pool/pool.ts'
 import { createMetrics } from '../../telemetry/metrics.ts'
 import type { Jobs } from '../job.ts'
 import { createMemoryJobs } from './jobs.ts'
@@ -20,7 +21,15 @@ beforeEach(() => {
   trouble = undefined
   jobs = createMemoryJobs({
     targets: [
-      { name: 'gpu', kind: 'simulated', concurrency: 1, queue: 9, queuePerCaller: 9, defaults: {}, runtime },
+      {
+        name: 'gpu',
+        kind: 'simulated',
+        concurrency: 1,
+        queue: 9,
+        queuePerCaller: 9,
+        defaults: {},
+        pool: createPlainPool(runtime, { slots: 1 }),
+      },
     ],
     images: { ...createMemoryImages({ maxBytes: 2 ** 20 }), trouble: () => trouble },
     deadlineMs: 60_000,

@@ -4,6 +4,7 @@ import type { ImageStore } from '../../images/image.ts'
 import type { Target } from '../../runtimes/targets.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { Metrics } from '../../telemetry/metrics.ts'
+import { attemptOn } from '../attempt.ts'
 import type { Figures, WorkModel } from '../figures.ts'
 import type { Job } from '../job.ts'
 import { makePicture } from '../picture.ts'
@@ -44,6 +45,7 @@ export async function runJob(
   const { target, book, steps, images, figures, server, ttlSeconds, log, metrics } = parts
   const { job, run: number, requestId, now } = started
   const { id } = job
+  const { pool } = target
   // The slot is taken since it was granted; the delivery is part of the service. The book's times are compared with
   // each other only, never with a clock of this machine.
   const deliveryMs = number === 1 ? Math.max(0, now - (job.startedAt ?? now)) : 0
@@ -65,6 +67,7 @@ export async function runJob(
       (await makePicture({
         job,
         target,
+        runtime: attemptOn({ pool, replica: pool.ready()[0]?.id ?? '', figures }),
         images,
         ttlSeconds,
         signal: abort.signal,

@@ -14,7 +14,7 @@ export function generateImage(
   },
 ) {
   const [byDefault] = parts.targets
-  const draws = byDefault?.runtime.description
+  const draws = byDefault?.pool.description
   return defineTool({
     name: 'generate_image',
     title: 'Generate an image',

@@ -88,7 +88,7 @@ export function stateInWords(job: Job): string {
   if (state !== 'queued') return progress ? `Step ${progress.step} of ${progress.steps}` : 'Started'
   const eta = etaOf(job)
   return [
-    'In the queue',
+    job.starting ? 'The runtime is starting' : 'In the queue',
     ...(position === undefined ? [] : [`position ${position}`]),
     ...(eta === undefined ? [] : [`ready in about ${Math.ceil(eta / 1000)} s`]),
   ].join(', ')

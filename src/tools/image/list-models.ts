@@ -36,10 +36,10 @@ export function listImageModels({
         name: target.name,
         default: index === 0,
         kind: target.kind,
-        description: target.runtime.description || undefined,
+        description: target.pool.description || undefined,
         queued: queues.get(target.name)?.queued ?? 0,
         running: queues.get(target.name)?.running ?? 0,
-        concurrency: target.concurrency,
+        concurrency: queues.get(target.name)?.concurrency ?? target.concurrency,
         defaults: { ...target.defaults },
       }))
       const lines = models.map(

@@ -5,6 +5,7 @@ import type { Identity } from '../../../src/auth/caller.ts'
 import type { ImageStore } from '../../../src/images/image.ts'
 import { createMemoryImages } from '../../../src/images/memory.ts'
 import type { Job, Jobs, JobsOptions, SubmitOptions, TargetQueue, Waiter } from '../../../src/jobs/job.ts'
+import { createPlainPool } from '../../../src/runtimes/pool/pool.ts'
 import type { ImageRequest } from '../../../src/runtimes/request.ts'
 import type { Target } from '../../../src/runtimes/targets.ts'
 import { createMetrics } from '../../../src/telemetry/metrics.ts'
@@ -43,7 +44,7 @@ export function createJobsSuite(make: MakeJobs, { graceMs = LONG_MS }: { graceMs
       queue: 4,
       queuePerCaller: 3,
       defaults: { width: 512, height: 512, num_inference_steps: 25 },
-      runtime,
+      pool: createPlainPool(runtime, { slots: fields.concurrency ?? 2 }),
       ...fields,
     })
     const made = await make({

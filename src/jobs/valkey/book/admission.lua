@@ -14,7 +14,7 @@ local function judge(view)
     if not (view.stale or (not view.measured and not mustWait)) then return 'tooLong' end
     needsMs = 0
   end
-  if mustWait and view.aheadMs and view.aheadMs / view.concurrency + needsMs > view.deadlineMs then return 'tooLate' end
+  if mustWait and view.aheadMs and view.aheadMs / math.max(1, view.concurrency) + needsMs > view.deadlineMs then return 'tooLate' end
   return nil
 end
 
