@@ -19,7 +19,7 @@ import { watchStore } from './images/watch.ts'
 import { checkIds } from './jobs/check-ids.ts'
 import type { Jobs } from './jobs/job.ts'
 import { openJobs } from './jobs/open.ts'
-import { createTargets, type Target } from './runtimes/targets.ts'
+import { createTargets, type Target, type TargetDefinition } from './runtimes/targets.ts'
 import type { Logger } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
 import { openDataTools } from './tools/data-tools.ts'
@@ -62,6 +62,7 @@ export async function createParts({ config, log, mcpEndpoint = createMcpEndpoint
     stopping.abort(new AppError('overloaded', 'This server stopped before the call was done; repeat it.'))
   const metrics = createMetrics()
   const targets = createTargets(config.targets, { log })
+  metrics.observeReplicas(() => replicasOf(targets))
   const images = watchStore(await openImages({ ...settings, valkeyUrl: config.valkeyUrl, log }), { log })
   const { usage } = images
   if (usage) metrics.observeImages(usage)
@@ -205,6 +206,11 @@ async function openLimits(config: Config, log: Logger) {
   }
 }
 
+/** What this server knows of the replicas of all targets. */
+function replicasOf(targets: readonly Target[]) {
+  return targets.flatMap(({ name, pool }) => pool.report().map((replica) => ({ target: name, ...replica })))
+}
+
 /** Loads the models of a server that only makes pictures, so that the first caller does not wait for it. */
 function warmUp(targets: readonly Target[], log: Logger): void {
   for (const { name, pool } of targets)
@@ -243,12 +249,20 @@ function imageDependencies({
   return dependencies
 }
 
+/** Where a target's replicas come from; nothing for a plain one. */
+function replicasInWords(target: TargetDefinition): string {
+  if (target.kind === 'embedded' || target.kind === 'simulated') return ''
+  const { urls, discovery, scaleFromZero } = target
+  const from = urls ? `, ${urls.length} replicas` : discovery ? ', replicas by DNS' : ''
+  return scaleFromZero ? `${from}, scales from zero` : from
+}
+
 /** The choices that an operator looks for in the log. */
 function describeConfig({ targets, jobs, images, runtimeService, auth }: Config) {
   const { token, tokens, jwt } = auth
   const means = [token && 'one token', tokens && 'named tokens', jwt && `JWTs of ${jwt.issuer}`]
   return {
-    targets: targets.map(({ name, kind }) => `${name} (${kind})`),
+    targets: targets.map((target) => `${target.name} (${target.kind}${replicasInWords(target)})`),
     jobs: jobs.backend,
     images: images.backend,
     runtime_service: runtimeService,

@@ -29,6 +29,7 @@ export const CASES: readonly Case[] = [
   { concurrency: 1000, serviceMs: 10_000, waiting: 0, steps: false },
   { concurrency: 1000, serviceMs: 10_000, waiting: 300, steps: false },
   { concurrency: 1000, serviceMs: 10_000, waiting: 300, steps: true },
+  { concurrency: 1000, serviceMs: 10_000, waiting: 3000, steps: true },
 ]
 
 export interface Cost {

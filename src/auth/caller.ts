@@ -3,7 +3,7 @@ import { SCOPES, type Scope } from './scopes.ts'
 
 /** The owner of jobs, images, keys and limits. */
 export interface Identity {
-  /** `iss|sub` of a JWT, `token:` and the name of a static token, or `anonymous`. Never a metric label. */
+  /** `iss|sub` of a JWT, `token:` and the name of a static token, `local` or `anonymous`. Never a metric label. */
   readonly id: string
 }
 
@@ -14,10 +14,16 @@ export interface Caller extends Identity {
   readonly expiresAt?: number
 }
 
-/** Every caller where authentication is off: all scopes, but no jobs or pictures that only they can list. */
+/**
+ * Every caller where authentication is off: all scopes, but nothing that would be shared with strangers. Keys, joining,
+ * adoption and listing are off. Whoever knows the id of a job or picture, which nobody can guess, may use it.
+ */
 export const ANONYMOUS: Caller = { id: 'anonymous', scopes: new Set(SCOPES) }
 
-/** True for a caller who looks like all others. Listing and adoption are off for such a caller. */
+/** Who started a server on stdio, which serves nobody else. */
+export const LOCAL: Caller = { id: 'local', scopes: new Set(SCOPES) }
+
+/** True for a caller who looks like all others. Calls of such callers share nothing. */
 export function isAnonymous({ id }: Identity): boolean {
   return id === ANONYMOUS.id
 }

@@ -266,7 +266,8 @@ export class MCPWebSocketClient {
 
   /**
    * Calls a tool. When the connection is lost during the call, the client reconnects and retries it where that is safe.
-   * It is safe for generate_image, which carries an idempotency key, and for tools whose annotations say so.
+   * It is safe for generate_image, which carries an idempotency key, and for tools whose annotations say so. Without
+   * authentication keys have no effect, but there the server ends the job of a lost connection.
    * @throws MCPClientError with the server's code or one of ClientErrorCode; the signal's reason when it aborts.
    *
    * @example

@@ -53,7 +53,7 @@ export const SETTINGS = {
     choice('auto', 'none'),
     'auto: clients need a bearer token if MCP_AUTH_TOKEN, AUTH_TOKENS or AUTH_JWT_… is set; a server ' +
       'that others can reach does not start without one of them. none: everyone who can reach the port ' +
-      'may use the server.',
+      'may use the server. Without authentication calls share nothing: no idempotency keys, no listing.',
     { default: 'auto' },
   ),
   MCP_AUTH_TOKEN: setting(
@@ -230,7 +230,8 @@ export const SETTINGS = {
   ),
   JOB_MAX_RERUNS: setting(
     wholeNumber(0, 1_000_000),
-    'How often a generation is restarted after its server died, before the job fails (valkey).',
+    'How often a generation is restarted after its server died (valkey) or its replica refused, lost or ' +
+      'hung on it, before the job fails.',
     { default: '3' },
   ),
 

@@ -56,7 +56,10 @@ export function hasEnded(job: Pick<Job, 'state'>): boolean {
 export interface SubmitOptions {
   /** Milliseconds from now; absent: the server's default. */
   readonly deadlineMs?: number
-  /** A retry under the same key of the same caller joins the job that it is a retry of. */
+  /**
+   * A retry under the same key of the same caller joins the job that it is a retry of. Without effect for anonymous
+   * callers, who cannot be told apart.
+   */
   readonly idempotencyKey?: string
   /** Goes along to the runtime's log. */
   readonly requestId?: string

@@ -15,6 +15,17 @@ export interface QueueSample {
   readonly estimate_ms?: number
 }
 
+/** A replica as this server sees it, read at each scrape. */
+export interface ReplicaSample {
+  readonly target: string
+  /** Its address: replicas are few, and those that left have no series any more. */
+  readonly replica: string
+  readonly state: string
+  readonly in_flight: number
+  readonly made: number
+  readonly ejections: number
+}
+
 /** How full the store of pictures is, read at each scrape. */
 export interface ImagesSample {
   readonly bytes: number
@@ -110,6 +121,44 @@ export function createMetrics() {
           this.inc(removedEarly - counted)
           counted = removedEarly
         },
+      })
+    },
+
+    /** Lets the metrics of the replicas read their values at each scrape. */
+    observeReplicas(sample: () => readonly ReplicaSample[]) {
+      const metric = (
+        Kind: typeof Gauge | typeof Counter,
+        { name, help, value }: { name: string; help: string; value: (replica: ReplicaSample) => number },
+      ) =>
+        new Kind({
+          name: `diffusers_mcp_replica_${name}`,
+          help,
+          labelNames: ['target', 'replica'],
+          registers,
+          collect() {
+            this.reset()
+            for (const one of sample()) this.inc({ target: one.target, replica: one.replica }, value(one))
+          },
+        })
+      metric(Gauge, {
+        name: 'ready',
+        help: '1 where this server gives pictures to the replica; 0 where it starts, is busy or ejected.',
+        value: ({ state }) => (state === 'ready' ? 1 : 0),
+      })
+      metric(Gauge, {
+        name: 'in_flight',
+        help: 'Pictures that this server has the replica draw now.',
+        value: ({ in_flight }) => in_flight,
+      })
+      metric(Counter, {
+        name: 'pictures_total',
+        help: 'Pictures that the replica drew for this server.',
+        value: ({ made }) => made,
+      })
+      metric(Counter, {
+        name: 'ejections_total',
+        help: 'Times that this server ejected the replica.',
+        value: ({ ejections }) => ejections,
       })
     },
 

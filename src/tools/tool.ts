@@ -45,7 +45,7 @@ export interface ToolContext {
   readonly deadlineMs?: number
   /** How long this call may wait, in milliseconds; absent: the server's wait budget. */
   readonly waitMs?: number
-  /** A retry with the same key joins the work of the first request. */
+  /** A retry with the same key joins the work of the first request; not where callers cannot be told apart. */
   readonly idempotencyKey?: string
   /** Present where the caller asked for progress. */
   readonly onProgress?: (progress: ToolProgress) => void

@@ -1,6 +1,6 @@
 /** Carries who asks through the MCP SDK, whose servers know `AuthInfo` only. */
 import type { AuthInfo, RequestId } from '@modelcontextprotocol/server'
-import { ANONYMOUS, type Caller } from '../auth/caller.ts'
+import { type Caller, LOCAL } from '../auth/caller.ts'
 import type { AppError } from '../errors.ts'
 
 /** What a transport knows of a request or connection. */
@@ -21,5 +21,5 @@ export function authInfoOf(asking: Required<Asking>): AuthInfo {
 
 /** Who asks. Stdio has no authentication: the caller is the one who started the process. */
 export function askingOf(authInfo: AuthInfo | undefined): Asking {
-  return (authInfo?.extra as Asking | undefined) ?? { caller: ANONYMOUS }
+  return (authInfo?.extra as Asking | undefined) ?? { caller: LOCAL }
 }

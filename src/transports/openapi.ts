@@ -100,7 +100,8 @@ const PREFER = parameter(
 const GENERATION_HEADERS = [
   PREFER,
   parameter('header', 'Idempotency-Key', schemaOf(idempotencyKeySchema, 'input'), {
-    description: 'A retry with the same key joins the work of the first request.',
+    description:
+      'A retry with the same key joins the work of the first request. Without authentication a key has no effect, and `notes` in the answer says so.',
   }),
   parameter(
     'header',

@@ -6,11 +6,12 @@ import { abandonment, adoption, leaving } from './jobs/leaving.ts'
 import { joins, retries } from './jobs/once.ts'
 import { fairness, withdrawal } from './jobs/order.ts'
 import { runs } from './jobs/runs.ts'
+import { strangers } from './jobs/strangers.ts'
 import type { MakeJobs } from './jobs/suite.ts'
 
 const GROUPS = [
   ...[submitting, admission, prediction, fairness, withdrawal, runs, retries, joins],
-  ...[adoption, abandonment, leaving, cancelling, handles, deadlines, draining],
+  ...[strangers, adoption, abandonment, leaving, cancelling, handles, deadlines, draining],
 ]
 
 /** Runs the suite against the backend that `make` makes. */

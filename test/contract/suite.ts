@@ -7,6 +7,7 @@ import { operators } from './suite/operators.ts'
 import { overload } from './suite/overload.ts'
 import { rest } from './suite/rest.ts'
 import { createSuite } from './suite/server.ts'
+import { strangers } from './suite/strangers.ts'
 import { withToken } from './suite/token.ts'
 import { tasksContract } from './tasks.ts'
 
@@ -17,6 +18,7 @@ export function contract(engine: Engine): void {
   tasksContract(() => suite.server.url)
   rest(suite)
   once(suite)
+  strangers(suite)
   overload(suite)
   badInput(suite)
   // After what they count.

@@ -9,6 +9,7 @@ import type { GeneratedImage, GenerateOptions, Runtime } from '../../src/runtime
 /** One generation that the runtime was asked for. */
 export interface ManualRun {
   readonly request: GenerationRequest
+  readonly requestId: string | undefined
   readonly signal: AbortSignal
   step(step: number, steps: number): void
   finish(): void
@@ -25,11 +26,15 @@ export function createManualRuntime(): Runtime & { readonly runs: ManualRun[] } 
   const runs: ManualRun[] = []
   return {
     runs,
-    generate(request: GenerationRequest, { signal, onProgress }: GenerateOptions): Promise<GeneratedImage> {
+    generate(
+      request: GenerationRequest,
+      { signal, onProgress, requestId }: GenerateOptions,
+    ): Promise<GeneratedImage> {
       return new Promise((resolve, reject) => {
         signal.addEventListener('abort', () => reject(signal.reason))
         runs.push({
           request,
+          requestId,
           signal,
           step: (step, steps) => onProgress?.({ step, steps }),
           finish: () => resolve({ png: PNG, width: 1, height: 1, seed: request.seed, model: 'manual' }),

@@ -168,15 +168,17 @@ async function perform(side: Side, step: Operation, index: number): Promise<void
   const pick = <T>(items: readonly T[]): T | undefined =>
     'nth' in step ? items[step.nth % Math.max(1, items.length)] : undefined
   const submit = async (caller: string, request: Submitted['request'], key?: string) => {
-    try {
-      const waiter = await jobs.submit(request, { id: caller }, { idempotencyKey: key })
-      outcomes.push(
-        waiter.joined ? `joined ${waiters.findIndex(({ job }) => job.id === waiter.job.id)}` : 'new',
-      )
-      waiters.push(waiter)
-    } catch (error) {
+    const requestId = String(waiters.length)
+    const options = { idempotencyKey: key, requestId }
+    const waiter = await jobs.submit(request, { id: caller }, options).catch((error) => {
       outcomes.push(error instanceof AppError ? error.code : String(error))
-    }
+    })
+    if (!waiter) return
+    if (caller === 'anonymous') expect(waiter.joined, `${side.name}: ${key}`).toBe(false)
+    outcomes.push(
+      waiter.joined ? `joined ${waiters.findIndex(({ job }) => job.id === waiter.job.id)}` : 'new',
+    )
+    waiters.push(waiter)
   }
   switch (step.do) {
     case 'submit': {
@@ -207,7 +209,7 @@ async function perform(side: Side, step: Operation, index: number): Promise<void
     }
     default: {
       // Of two slots that free at once either may begin first.
-      const run = pick(live(side).toSorted((a, b) => jobOf(side, a) - jobOf(side, b)))
+      const run = pick(live(side).toSorted((a, b) => jobOf(a) - jobOf(b)))
       if (!run) return
       if (step.do === 'step') return run.step(1, 2)
       settled.add(run)
@@ -240,10 +242,8 @@ async function compare(sides: readonly Side[], when: string): Promise<void> {
 
 const live = ({ runs, settled }: Side) => runs.filter((run) => !settled.has(run) && !run.signal.aborted)
 
-/** A run's job by its place among the submissions: jobs that live at once differ in prompt or seed. */
-function jobOf({ waiters }: Side, { request: { prompt, seed } }: ManualRun): number {
-  return waiters.findIndex(({ job: { request } }) => request.prompt === prompt && request.seed === seed)
-}
+/** A run's job by its place among the submissions. Anonymous callers can have equal jobs at once. */
+const jobOf = ({ requestId }: ManualRun) => Number(requestId)
 
 /** What callers see of a side. Which of two free slots begins first is nobody's promise, so runs are told by set. */
 async function view(side: Side) {
@@ -257,7 +257,7 @@ async function view(side: Side) {
     runs: runs
       .map((run) => {
         const how = settled.has(run) ? 'settled' : run.signal.aborted ? 'aborted' : 'running'
-        return `${jobOf(side, run)} ${how}`
+        return `${jobOf(run)} ${how}`
       })
       .sort(),
     queue: { queued, running, releasing, admitted, ended, refused },

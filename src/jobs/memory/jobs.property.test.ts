@@ -105,7 +105,8 @@ async function play(operations: readonly Operation[]): Promise<void> {
           },
         )
         waiters.push(waiter)
-        if (key !== undefined)
+        if (caller === 'anonymous') expect(waiter.joined).toBe(false)
+        else if (key !== undefined)
           byKey.set(`${caller} ${key}`, [...(byKey.get(`${caller} ${key}`) ?? []), waiter])
       } catch (error) {
         expect(REFUSALS).toContain((error as AppError).code)

@@ -15,7 +15,8 @@ export function createStart({ scalesFromZero }: Pick<Pool, 'scalesFromZero'>) {
     follow({ waiting, capacity }: { waiting: number; capacity: number }): void {
       if (!scalesFromZero) return
       isZero = capacity === 0
-      if (isZero && waiting > 0) since ??= performance.now()
+      // The first one that waits begins a start: those before it may have been cancelled.
+      if (isZero && waiting > 0) since = waiting === 1 ? performance.now() : (since ?? performance.now())
       else {
         if (!isZero && since !== undefined) tookMs = performance.now() - since
         since = undefined

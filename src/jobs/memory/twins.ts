@@ -20,11 +20,13 @@ export function createTwins() {
   return {
     /** The job to join; `conflict` where another request came under a key that is taken; undefined: none. */
     find({ key, request, seeded, caller }: Lookup): { entry: Entry; conflict: boolean } | undefined {
+      // Strangers share nothing.
+      if (isAnonymous(caller)) return undefined
       const same = key === undefined ? undefined : joinable(byKey.get(key))
       if (same) return { entry: same, conflict: same.request !== request }
       const twin = joinable(byRequest.get(request))
       if (!twin) return undefined
-      const shared = twin.life.endsWith('/orphan') ? !isAnonymous(caller) : key === undefined && seeded
+      const shared = twin.life.endsWith('/orphan') || (key === undefined && seeded)
       return shared ? { entry: twin, conflict: false } : undefined
     },
 

@@ -102,6 +102,18 @@ export function createHealth(options: {
     become('ejected')
   }
 
+  /** A timer counts from when the event loop last woke: where that was long ago it fires early, and looks again. */
+  function tellWhenFree(): void {
+    clearTimeout(busyTimer)
+    const leftMs = busyUntil - performance.now()
+    if (leftMs <= 0) {
+      onChange()
+      return
+    }
+    busyTimer = setTimeout(tellWhenFree, Math.ceil(leftMs))
+    busyTimer.unref()
+  }
+
   void look()
 
   return {
@@ -125,10 +137,7 @@ export function createHealth(options: {
     busy(ms = BUSY_MS): void {
       const bounded = Math.min(Math.max(ms, BUSY_MS), LONGEST_BUSY_MS)
       busyUntil = Math.max(busyUntil, performance.now() + bounded)
-      clearTimeout(busyTimer)
-      // A millisecond more, because timers of some engines fire early.
-      busyTimer = setTimeout(onChange, busyUntil - performance.now() + 1)
-      busyTimer.unref()
+      tellWhenFree()
       onChange()
     },
     eject,

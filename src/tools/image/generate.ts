@@ -4,6 +4,7 @@ import { imageRequest } from '../../runtimes/request.ts'
 import type { Target } from '../../runtimes/targets.ts'
 import { defineTool } from '../tool.ts'
 import { type AnswerParts, imageAnswer, jobResult, progressReporter } from './image-answer.ts'
+import { notesOn } from './notes.ts'
 
 /** `generate_image`: a picture, or a handle when the wait budget (milliseconds) is used up. */
 export function generateImage(
@@ -38,7 +39,8 @@ export function generateImage(
         signal,
         onChange: progressReporter(onProgress),
       })
-      return await jobResult(job, parts, context)
+      const { structured, content } = await jobResult(job, parts, context)
+      return { structured: { ...structured, ...notesOn(context) }, content }
     },
   })
 }

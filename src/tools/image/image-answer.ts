@@ -44,6 +44,7 @@ export const imageAnswer = z.object({
     .object({ code: z.string(), message: z.string(), retry_after_seconds: z.int().optional() })
     .optional()
     .describe('Why there is no picture.'),
+  notes: z.array(z.string()).optional().describe('What was asked for without effect.'),
 })
 
 export type ImageAnswer = z.output<typeof imageAnswer>

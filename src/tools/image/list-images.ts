@@ -75,7 +75,7 @@ export function listImages({ images, links }: { readonly images: ImageStore; rea
     name: 'list_images',
     title: 'List my images',
     description:
-      'Lists the pictures you generated that have not expired, newest first. Needs authentication.',
+      'Lists the pictures you generated that have not expired, newest first. Needs authentication, but not over stdio.',
     scope: 'image:read',
     annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
     input: listing,

@@ -3,7 +3,7 @@ import { Hono } from 'hono'
 import { z } from 'zod'
 import type { Links } from '../../images/links.ts'
 import { followJob } from '../../jobs/follow.ts'
-import { hasEnded, type Job, type Jobs } from '../../jobs/job.ts'
+import { hasEnded, type Job, type Jobs, type TargetQueue } from '../../jobs/job.ts'
 import { describeJob } from '../../tools/image/image-answer.ts'
 import type { AppEnv } from '../context.ts'
 import { clientSignal } from '../leaving.ts'
@@ -21,10 +21,22 @@ export const queueAnswer = z.object({
   targets: z.array(
     z.looseObject({
       target: z.string(),
-      concurrency: z.int().describe('Generations at once.'),
+      concurrency: z.int().describe('Generations at once, as things are; 0 where no replica is ready.'),
       queue_limit: z.int(),
       queued: z.int(),
       running: z.int(),
+      replicas: z
+        .array(
+          z.looseObject({
+            state: z.enum(['starting', 'ready', 'busy', 'ejected']),
+            slots: z.int(),
+            in_flight: z.int(),
+            made: z.int(),
+            ejections: z.int(),
+          }),
+        )
+        .optional()
+        .describe('Each replica as this server sees it, where replicas come and go.'),
     }),
   ),
 })
@@ -49,7 +61,12 @@ export function jobRoutes({ jobs, links }: JobRoutesParts): Hono<AppEnv> {
     c.json(describe(await jobs.cancel(c.req.param('id'), c.var.caller))),
   )
 
-  app.get('/api/queue', needs('image:read'), (c) => c.json({ targets: jobs.queue() }))
+  app.get('/api/queue', needs('image:read'), (c) => c.json({ targets: jobs.queue().map(forCallers) }))
 
   return app
+}
+
+/** Callers need not know where the replicas are; /metrics names them. */
+function forCallers({ replicas, ...target }: TargetQueue) {
+  return { ...target, replicas: replicas?.map(({ replica: _, ...seen }) => seen) }
 }

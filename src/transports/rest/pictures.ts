@@ -9,8 +9,9 @@ import type { Previews } from '../../images/previews.ts'
 import { generate } from '../../jobs/generate.ts'
 import { hasEnded, type Job, type Jobs } from '../../jobs/job.ts'
 import { imageRequest } from '../../runtimes/request.ts'
-import { describeJob, throwIfFailed } from '../../tools/image/image-answer.ts'
+import { describeJob, type ImageAnswer, throwIfFailed } from '../../tools/image/image-answer.ts'
 import { describeImage, listing, pageOfImages } from '../../tools/image/list-images.ts'
+import { notesOn } from '../../tools/image/notes.ts'
 import { parseInput } from '../../tools/tool.ts'
 import { readJson } from '../body.ts'
 import type { AppEnv } from '../context.ts'
@@ -38,12 +39,11 @@ type Ctx = Context<AppEnv>
 /** `/api/images` and `/images`. */
 export function pictureRoutes(parts: PictureRoutesParts): Hono<AppEnv> {
   const { jobs, images, links, previews, outgoing } = parts
-  const describe = (job: Job) => describeJob(job, links.relativeOrAbsolute)
 
-  const sendHandle = (c: Ctx, job: Job) => {
-    c.header('Location', `/api/jobs/${job.id}`)
+  const sendHandle = (c: Ctx, answer: ImageAnswer) => {
+    c.header('Location', `/api/jobs/${answer.job_id}`)
     c.header('Retry-After', '1')
-    return c.json(describe(job), 202)
+    return c.json(answer, 202)
   }
 
   const sendPng = async (c: Ctx, { id, imageId, image }: Job) => {
@@ -88,19 +88,22 @@ export function pictureRoutes(parts: PictureRoutesParts): Hono<AppEnv> {
     const request = parseInput(imageRequest, await readJson(c.req.raw, { maxBytes: parts.maxBodyBytes }))
     const { respondAsync, waitMs = parts.waitBudgetMs } = preferenceOf(c)
     const { caller } = c.var
+    const submission = submissionOf(c)
+    const notes = notesOn({ caller, ...submission })
+    const describe = (job: Job) => ({ ...describeJob(job, links.relativeOrAbsolute), ...notes })
     if (!respondAsync && accepts(c, 'text/event-stream')) {
-      const waiter = await jobs.submit(request, caller, submissionOf(c))
+      const waiter = await jobs.submit(request, caller, submission)
       return streamJob(c, { watch: waiter.watch, describe, waiter })
     }
     // A caller that asks for the handle alone does not wait: its job goes on even when the connection is lost.
     const wait = respondAsync ? { budgetMs: 0 } : { budgetMs: waitMs, signal: clientSignal(c) }
-    const job = await generate({ jobs, request, caller, submission: submissionOf(c), ...wait })
+    const job = await generate({ jobs, request, caller, submission, ...wait })
     if (respondAsync) {
       c.header('Preference-Applied', 'respond-async')
-      return sendHandle(c, job)
+      return sendHandle(c, describe(job))
     }
     throwIfFailed(job)
-    if (!hasEnded(job)) return sendHandle(c, job)
+    if (!hasEnded(job)) return sendHandle(c, describe(job))
     return accepts(c, 'image/png') ? await sendPng(c, job) : c.json(describe(job))
   })
 

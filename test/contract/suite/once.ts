@@ -1,12 +1,26 @@
 /** Retries under an idempotency key: one picture. */
-import { describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Connect, drawn, HTTP_CLIENTS } from '../../support/clients.ts'
+import { type Running, startServer } from '../../support/process.ts'
 import { TINY } from '../../support/requests.ts'
 import { PATIENT, type Suite } from './server.ts'
 
 export function once(suite: Suite): void {
-  const { post, slowIsIdle } = suite
+  const { engine, slowIsIdle } = suite
   describe('once', () => {
+    const token = 'a-token-for-one-caller-who-retries'
+    const authorization = `Bearer ${token}`
+    let server: Running
+    beforeAll(async () => {
+      server = await startServer(engine, { ...suite.env, MCP_AUTH_TOKEN: token })
+    })
+    afterAll(() => server?.stop())
+    const post = (path: string, body: unknown, headers: Record<string, string>) =>
+      fetch(server.url + path, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', authorization, ...headers },
+        body: JSON.stringify(body),
+      })
     const key = () => ({ ...PATIENT, 'idempotency-key': crypto.randomUUID() })
 
     test('the same key 50 times in parallel: one picture, 50 equal answers', async () => {
@@ -25,6 +39,8 @@ export function once(suite: Suite): void {
       const conflict = await post('/api/images', { ...TINY, width: 128 }, headers)
       expect(conflict.status).toBe(409)
       expect(await conflict.json()).toMatchObject({ code: 'conflict' })
+      const metrics = await (await fetch(`${server.url}/metrics`)).text()
+      expect(metrics).toMatch(/diffusers_mcp_jobs_refused_total\{target="quick",reason="conflict"\} 1/)
       expect((await post('/api/images', TINY, { 'idempotency-key': 'two words' })).status).toBe(400)
     })
 
@@ -39,14 +55,18 @@ export function once(suite: Suite): void {
       const retry = await post('/api/images', body, headers)
       expect(retry.headers.get('location')).toBe(first.headers.get('location'))
       for (const { headers: answered } of [first, ...others.filter(({ status }) => status === 202)])
-        await fetch(new URL(answered.get('location') as string, suite.server.url), { method: 'DELETE' })
+        await fetch(new URL(answered.get('location') as string, server.url), {
+          method: 'DELETE',
+          headers: { authorization },
+        })
       await slowIsIdle()
     })
 
     test('MCP and REST share keys', async () => {
       const { 'idempotency-key': idempotencyKey } = key()
       const client = await (HTTP_CLIENTS['current SDK, 2026-07-28'] as Connect)({
-        url: suite.server.url,
+        url: server.url,
+        token,
         env: suite.env,
       })
       const made = await drawn(client, {

@@ -29,7 +29,6 @@ export function operators(suite: Suite): void {
         /diffusers_mcp_http_requests_total\{route="\/api\/images",method="POST",status="200"\}/,
       )
       expect(metrics).toMatch(/diffusers_mcp_jobs_refused_total\{target="slow",reason="overloaded"\} \d+/)
-      expect(metrics).toMatch(/diffusers_mcp_jobs_refused_total\{target="quick",reason="conflict"\} \d+/)
       expect(metrics).toMatch(/diffusers_mcp_job_estimate_seconds\{target="quick"\} (?!0$)\d/m)
       expect(metrics).toMatch(/diffusers_mcp_job_queue_seconds_count\{target="quick"\} \d+/)
       expect(metrics).toMatch(/diffusers_mcp_job_service_seconds_count\{target="quick"\} \d+/)

@@ -25,12 +25,14 @@ export function createSuite(engine: Engine) {
     slowRuntime = await startSimulatedRuntime({ msPerStep: 100 })
     env = {
       LOG_LEVEL: 'info',
+      // The caller on stdio can come back to a call that it gave up, so its job ends only after the grace.
+      ORPHAN_GRACE_MS: '300',
       WAIT_BUDGET_MS: '1500',
       // These tests send thousands of requests as one caller.
       RATE_LIMIT_PER_MINUTE: '1000000',
       RUNTIMES: JSON.stringify([
         { name: 'quick', kind: 'kserve', url: quickRuntime.url, concurrency: 4, queue: 100 },
-        { name: 'slow', kind: 'kserve', url: slowRuntime.url, concurrency: 1, queue: 2 },
+        { name: 'slow', kind: 'kserve', url: slowRuntime.url, concurrency: 1, queue: 2, queuePerCaller: 2 },
         { name: 'drawn', kind: 'simulated', defaults: { width: 128, height: 64 } },
         { name: 'failing', kind: 'simulated', options: { msPerStep: 50, failEvery: 1 } },
         { name: 'absent', kind: 'kserve', url: 'http://127.0.0.1:9' },

@@ -69,6 +69,7 @@ export interface Submission {
   readonly id: string
   readonly imageId: string
   readonly owner: string
+  /** The owner may be anybody, so this submission joins no job. */
   readonly anonymous: boolean
   readonly target: string
   /** GenerationRequest as JSON, its seed fixed. */

@@ -38,19 +38,16 @@ commands.target = function(asked)
 end
 
 -- The job that a submission is a retry of, or may share, and its life; nil when it needs one of its own. Third: true
--- where another request came under a key that is taken.
+-- where another request came under a key that is taken. Strangers share nothing.
 local function findTwin(asked)
+  if asked.anonymous then return nil end
   if asked.key then
     local id, life = joinable(P .. 'key:' .. asked.key)
     if id then return id, life, redis.call('HGET', jobKey(id), 'requestHash') ~= asked.requestHash end
   end
   local id, life = joinable(P .. 'request:' .. asked.requestHash)
   if not id then return nil end
-  if isOrphan(life) then
-    if asked.anonymous then return nil end
-  elseif asked.key or not asked.seeded then
-    return nil
-  end
+  if not isOrphan(life) and (asked.key or not asked.seeded) then return nil end
   return id, life, false
 end
 
