@@ -20,6 +20,7 @@ export interface ReplicaSample {
   readonly target: string
   /** Its address: replicas are few, and those that left have no series any more. */
   readonly replica: string
+  readonly slots: number
   readonly state: string
   readonly in_flight: number
   readonly made: number
@@ -125,42 +126,7 @@ export function createMetrics() {
     },
 
     /** Lets the metrics of the replicas read their values at each scrape. */
-    observeReplicas(sample: () => readonly ReplicaSample[]) {
-      const metric = (
-        Kind: typeof Gauge | typeof Counter,
-        { name, help, value }: { name: string; help: string; value: (replica: ReplicaSample) => number },
-      ) =>
-        new Kind({
-          name: `diffusers_mcp_replica_${name}`,
-          help,
-          labelNames: ['target', 'replica'],
-          registers,
-          collect() {
-            this.reset()
-            for (const one of sample()) this.inc({ target: one.target, replica: one.replica }, value(one))
-          },
-        })
-      metric(Gauge, {
-        name: 'ready',
-        help: '1 where this server gives pictures to the replica; 0 where it starts, is busy or ejected.',
-        value: ({ state }) => (state === 'ready' ? 1 : 0),
-      })
-      metric(Gauge, {
-        name: 'in_flight',
-        help: 'Pictures that this server has the replica draw now.',
-        value: ({ in_flight }) => in_flight,
-      })
-      metric(Counter, {
-        name: 'pictures_total',
-        help: 'Pictures that the replica drew for this server.',
-        value: ({ made }) => made,
-      })
-      metric(Counter, {
-        name: 'ejections_total',
-        help: 'Times that this server ejected the replica.',
-        value: ({ ejections }) => ejections,
-      })
-    },
+    observeReplicas: (sample: () => readonly ReplicaSample[]) => observeReplicas(registers, sample),
 
     /** Lets the gauges of queue, concurrency and estimate read their values at each scrape. */
     observeQueue(sample: () => readonly QueueSample[]) {
@@ -186,4 +152,51 @@ export function createMetrics() {
       )
     },
   }
+}
+
+function observeReplicas(registers: Registry[], sample: () => readonly ReplicaSample[]): void {
+  const metric = (
+    Kind: typeof Gauge | typeof Counter,
+    { name, help, value }: { name: string; help: string; value: (replica: ReplicaSample) => number },
+  ) =>
+    new Kind({
+      name: `diffusers_mcp_replica_${name}`,
+      help,
+      labelNames: ['target', 'replica'],
+      registers,
+      collect() {
+        this.reset()
+        for (const one of sample()) this.inc({ target: one.target, replica: one.replica }, value(one))
+      },
+    })
+  metric(Gauge, {
+    name: 'ready',
+    help: '1 where this server gives pictures to the replica; 0 where it starts, is busy or ejected.',
+    value: ({ state }) => (state === 'ready' ? 1 : 0),
+  })
+  metric(Gauge, {
+    name: 'ejected',
+    help: '1 where this server ejected the replica and tries it again from time to time.',
+    value: ({ state }) => (state === 'ejected' ? 1 : 0),
+  })
+  metric(Gauge, {
+    name: 'slots',
+    help: 'Pictures that the replica draws at once, for all servers together.',
+    value: ({ slots }) => slots,
+  })
+  metric(Gauge, {
+    name: 'in_flight',
+    help: 'Pictures that this server has the replica draw now.',
+    value: ({ in_flight }) => in_flight,
+  })
+  metric(Counter, {
+    name: 'pictures_total',
+    help: 'Pictures that the replica drew for this server.',
+    value: ({ made }) => made,
+  })
+  metric(Counter, {
+    name: 'ejections_total',
+    help: 'Times that this server ejected the replica.',
+    value: ({ ejections }) => ejections,
+  })
 }

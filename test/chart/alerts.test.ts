@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { stringify } from 'yaml'
+import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { manifests, render } from './helm.ts'
 import { promtool } from './promtool.ts'
 
@@ -34,9 +35,11 @@ const pool = (second: { busy: number; out: number }) =>
         [replica('slots', 'one', server), '1x120'],
         [replica('in_flight', 'one', server), server === 'a' ? '1x120' : '0x120'],
         [replica('ejected', 'one', server), '0x120'],
+        [replica('ready', 'one', server), '1x120'],
         [replica('slots', 'two', server), '1x120'],
         [replica('in_flight', 'two', server), server === 'b' ? `${second.busy}x120` : '0x120'],
-        [replica('ejected', 'two', server), server === 'b' ? `${second.out}x120` : '0x120'],
+        [replica('ejected', 'two', server), `${second.out}x120`],
+        [replica('ready', 'two', server), `${1 - second.out}x120`],
       ] as const,
   )
 const waiting = (jobs: number) =>
@@ -172,4 +175,15 @@ test('every alert of the chart has a case above that fires it', () => {
   const alerts = rule.spec.groups[0].rules.map(({ alert }: { alert?: string }) => alert).filter(Boolean)
   expect(alerts).toEqual(ALERTS)
   expect([...new Set(Object.values(CASES).flatMap(({ fires }) => fires))].sort()).toEqual([...ALERTS].sort())
+})
+
+test('the server has every metric that the rules name', () => {
+  const metrics = createMetrics()
+  metrics.observeQueue(() => [])
+  metrics.observeReplicas(() => [])
+  metrics.observeImages(() => ({ bytes: 0, maxBytes: 0, removedEarly: 0 }))
+  const known = metrics.registry.getMetricsAsArray().map(({ name }) => name)
+  const named = render('autoscaled').match(/diffusers_mcp_\w+/g)!
+  const unknown = named.filter((name) => !known.includes(name.replace(/_bucket$/, '')))
+  expect(unknown).toEqual([])
 })
