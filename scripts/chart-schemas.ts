@@ -16,6 +16,7 @@ import { hasGo } from './tools.ts'
 export const KUBERNETES = 'v1.36.3'
 const GATEWAY_API = 'v1.6.3'
 const PROMETHEUS_OPERATOR = 'v0.85.0'
+const KEDA = 'v2.21.0'
 const CRDS = fileURLToPath(new URL('../test/chart/crds', import.meta.url))
 
 type Node = { [key: string]: unknown }
@@ -33,7 +34,7 @@ function moduleFolder(module: string): string {
 
 /** What `-schema-location` of kubeconform takes. Makes the schemas when that is due. */
 export function schemaLocation(): string {
-  const folder = cached(`schemas/${KUBERNETES}-${GATEWAY_API}-${PROMETHEUS_OPERATOR}`, writeSchemas)
+  const folder = cached(`schemas/${KUBERNETES}-${GATEWAY_API}-${PROMETHEUS_OPERATOR}-${KEDA}`, writeSchemas)
   return join(folder, '{{.ResourceKind}}{{.KindSuffix}}.json')
 }
 
@@ -139,7 +140,9 @@ function customResources(): CustomResource[] {
   const gateway = moduleFolder(`sigs.k8s.io/gateway-api@${GATEWAY_API}`)
   const operator = moduleFolder(`github.com/prometheus-operator/prometheus-operator@${PROMETHEUS_OPERATOR}`)
   const operatorCrds = `${operator}/example/prometheus-operator-crd/monitoring.coreos.com`
+  const keda = moduleFolder(`github.com/kedacore/keda/v2@${KEDA}`)
   const texts = [
+    readFileSync(`${keda}/config/crd/bases/keda.sh_scaledobjects.yaml`, 'utf8'),
     readFileSync(`${gateway}/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml`, 'utf8'),
     readFileSync(`${operatorCrds}_servicemonitors.yaml`, 'utf8'),
     readFileSync(`${operatorCrds}_prometheusrules.yaml`, 'utf8'),

@@ -3,13 +3,15 @@
 # builds the images and starts the cluster, for a run after it.
 #
 # With KUBECONFIG set: on that cluster, which needs to enforce NetworkPolicy, have the CRDs of KServe, OpenShift's
-# Route, the Prometheus operator and Gateway API, and reach the images that TEST_VALUES (like test/cluster/values.yaml),
-# TEST_SERVER_IMAGE, TEST_S3_IMAGE and TEST_K6_IMAGE name.
+# Route, the Prometheus operator, Gateway API and KEDA, and reach the images that TEST_VALUES (like
+# test/cluster/values.yaml), TEST_SERVER_IMAGE, TEST_S3_IMAGE and TEST_K6_IMAGE name. TEST_DNS_SECONDS: for how long its DNS
+# caches the cluster's own names (0). What needs KEDA itself is skipped where KEDA does not run.
 # Without it: on the cluster that the program CLUSTER_TOOL starts on this machine (default: ../shared/cluster/cluster,
 # which lies outside this repository), with images built from this checkout. That needs root; see build-images.sh.
 # With neither the tests are skipped.
 #
-# CLUSTER_TOOL has the verbs up, down, addon crds, load IMAGE.tar and exec -- COMMAND, and keeps its state in $CLUSTER_DIR.
+# CLUSTER_TOOL has the verbs up, down, addon NAME, load IMAGE.tar and exec -- COMMAND, and keeps its state in $CLUSTER_DIR.
+# CLUSTER_ADDONS="crds keda" also starts KEDA there, whose first build takes ten minutes.
 set -euo pipefail
 umask 022
 cd "$(dirname "$0")/.."
@@ -46,7 +48,15 @@ bring_up() {
   say 'Cluster'
   "$CLUSTER_TOOL" down
   nice -n 5 "$CLUSTER_TOOL" up
-  "$CLUSTER_TOOL" addon crds
+  # shellcheck disable=SC2086
+  "$CLUSTER_TOOL" addon ${CLUSTER_ADDONS:-crds}
+  # As kubeadm of Kubernetes 1.36 has it: new pods appear in DNS at once.
+  "$CLUSTER_TOOL" exec -- bash -c 'set -o pipefail
+    kubectl -n kube-system get configmap coredns -o yaml |
+      sed "s/^\( *\)cache 30$/\1cache 30 {\n\1   disable success cluster.local\n\1   disable denial cluster.local\n\1}/" |
+      kubectl apply -f -
+    kubectl -n kube-system rollout restart deployment/coredns
+    kubectl -n kube-system rollout status deployment/coredns --timeout=120s'
   for image in "$SERVER" "$DENO_SERVER" "$VALKEY" "$S3" "$K6" "$RUNTIME"; do
     save_image "$image" "$work/image.tar" > "$work/save.log" 2>&1 || { cat "$work/save.log"; die "$image cannot be saved."; }
     "$CLUSTER_TOOL" load "$work/image.tar"

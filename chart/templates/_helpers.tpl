@@ -90,18 +90,47 @@ http://{{ .Values.runtime.name }}.{{ include "diffusers-mcp.runtimeNamespace" . 
 {{- end -}}
 {{- end }}
 
-{{/* The runtime as a target of RUNTIMES, for releases with more than one. */}}
+{{/* "true" if the server finds each pod of the runtime by DNS. */}}
+{{- define "diffusers-mcp.findsPods" -}}
+{{- if or (include "diffusers-mcp.ownRuntime" .) (and (eq .Values.runtime.mode "external") (eq .Values.runtime.discovery "dns")) -}}true{{- end -}}
+{{- end }}
+
+{{/* The headless Service whose records are the runtime's ready pods. Its port is the one that the pods listen on. */}}
+{{- define "diffusers-mcp.podsUrl" -}}
+{{- if and (eq .Values.runtime.mode "external") .Values.runtime.url -}}
+{{- .Values.runtime.url -}}
+{{- else -}}
+http://{{ .Values.runtime.name }}-pods.{{ include "diffusers-mcp.runtimeNamespace" . }}.svc.{{ .Values.clusterDomain }}:8080
+{{- end -}}
+{{- end }}
+
+{{/* The targets as JSON for RUNTIMES: the runtime, then those of the user. */}}
 {{- define "diffusers-mcp.targets" -}}
+{{- $runtime := .Values.runtime -}}
 {{- $targets := list -}}
-{{- if ne .Values.runtime.mode "embedded" -}}
-{{- $own := dict "name" .Values.runtime.name "kind" "kserve" "url" (include "diffusers-mcp.runtimeUrl" .) "model" .Values.runtime.modelName "concurrency" (include "diffusers-mcp.concurrency" . | int) "queue" (int .Values.runtime.queue) -}}
+{{- if ne $runtime.mode "embedded" -}}
+{{- $own := dict "name" $runtime.name "kind" "kserve" "model" $runtime.modelName "queue" (int $runtime.queue) -}}
+{{- if include "diffusers-mcp.findsPods" . -}}
+{{- $own = merge $own (dict "url" (include "diffusers-mcp.podsUrl" .) "discovery" "dns" "slots" (int $runtime.slots)) -}}
+{{- with int $runtime.concurrency -}}{{- $own = set $own "concurrency" . -}}{{- end -}}
+{{- if and $runtime.autoscaling.enabled (eq (int $runtime.autoscaling.min) 0) -}}{{- $own = set $own "scaleFromZero" true -}}{{- end -}}
+{{- else -}}
+{{- $own = merge $own (dict "url" (include "diffusers-mcp.runtimeUrl" .) "concurrency" (include "diffusers-mcp.concurrency" . | int)) -}}
+{{- end -}}
 {{- $targets = append $targets $own -}}
 {{- end -}}
 {{- concat $targets .Values.server.targets | toJson -}}
 {{- end }}
 
+{{/* Pictures at once on a runtime with one address. */}}
 {{- define "diffusers-mcp.concurrency" -}}
-{{- mul (int .Values.runtime.replicas) (int .Values.runtime.slots) -}}
+{{- $all := mul (int .Values.runtime.replicas) (int .Values.runtime.slots) -}}
+{{- with int .Values.runtime.concurrency -}}{{- min . $all -}}{{- else -}}{{- $all -}}{{- end -}}
+{{- end }}
+
+{{/* "true" if the chart makes an autoscaler of the runtime. */}}
+{{- define "diffusers-mcp.scalesRuntime" -}}
+{{- if and (include "diffusers-mcp.ownRuntime" .) .Values.runtime.autoscaling.enabled -}}true{{- end -}}
 {{- end }}
 
 {{/* Whole seconds from SIGTERM to SIGKILL: both drain times and a margin of 10 s. */}}

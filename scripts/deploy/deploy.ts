@@ -13,11 +13,20 @@ export interface DeployOptions {
   readonly timeoutSeconds: number
 }
 
-/** What `helm upgrade` or `helm template` takes for the server in front of a runtime of another release. */
-function serverArguments(environment: Environment, { helmArgs }: DeployOptions): string[] {
+/**
+ * What `helm upgrade` or `helm template` takes for the server in front of a runtime of another release.
+ * @param pods whether that runtime has a headless Service, by which the server finds each pod
+ */
+function serverArguments(
+  environment: Environment,
+  { helmArgs }: DeployOptions,
+  { pods }: { readonly pods: boolean },
+): string[] {
   return [
     ...[RELEASE, `${ROOT}chart`, '--namespace', environment.namespace, '--values', environment.values],
-    ...['--set', 'runtime.mode=external', '--set', `runtime.namespace=${RUNTIME_NAMESPACE}`, ...helmArgs],
+    ...['--set', 'runtime.mode=external', '--set', `runtime.namespace=${RUNTIME_NAMESPACE}`],
+    ...(pods ? ['--set', 'runtime.discovery=dns'] : []),
+    ...helmArgs,
   ]
 }
 
@@ -37,7 +46,13 @@ function runtimeArguments(
     ],
     // What values-prod.yaml wants of the server is no matter of a runtime alone.
     ...['--set', 'server.enabled=false,server.autoscaling.enabled=false', '--set', `runtime.mode=${mode}`],
-    ...['--set', `runtime.clientNamespaces={${environment.runtimeClients.join(',')}}`, ...helmArgs],
+    ...['--set', `runtime.clientNamespaces={${environment.runtimeClients.join(',')}}`],
+    // Where an autoscaler of the runtime reads how much waits.
+    ...[
+      '--set',
+      `runtime.autoscaling.metricsUrl=http://${RELEASE}.${environment.namespace}.svc:9090/metrics`,
+    ],
+    ...helmArgs,
   ]
 }
 
@@ -45,10 +60,11 @@ function runtimeArguments(
 export async function deployServer(
   kube: Kube,
   environment: Environment,
-  options: DeployOptions,
+  options: DeployOptions & { readonly pods?: boolean },
 ): Promise<void> {
   makeNamespace(kube, environment.namespace)
-  kube.helm(['upgrade', '--install', ...serverArguments(environment, options)])
+  const pods = options.pods ?? hasPodsService(kube, environment)
+  kube.helm(['upgrade', '--install', ...serverArguments(environment, options, { pods })])
   if (kube.dryRun) return
   await waitForRollout(kube, {
     namespace: environment.namespace,
@@ -86,7 +102,19 @@ export async function deployBoth(
       timeoutSeconds: Math.max(options.timeoutSeconds, 1800),
       logOf: mode === 'kserve' ? 'kserve-container' : 'runtime',
     })
-  await deployServer(kube, environment, options)
+  await deployServer(kube, environment, { ...options, pods: true })
+}
+
+/** Whether the runtime is of this chart. Who may not look gets one address for all pods, which always works. */
+function hasPodsService(kube: Kube, { runtime }: Environment): boolean {
+  try {
+    return kube.get(['service', `${runtime}-pods`, '--namespace', RUNTIME_NAMESPACE]) !== undefined
+  } catch (error) {
+    process.stdout.write(
+      `The server will use one address for all pods of the runtime. ${(error as Error).message}\n`,
+    )
+    return false
+  }
 }
 
 /** Whether something makes pods of InferenceServices: the CRD alone does not. */
@@ -117,5 +145,5 @@ export function undeploy(kube: Kube, environment: Environment, { runtime }: { ru
 /** What deployServer and deployBoth would apply, on standard output. */
 export function manifests(environment: Environment, options: DeployOptions): void {
   process.stdout.write(runHelm(['template', ...runtimeArguments(environment, 'kserve', options)]))
-  process.stdout.write(runHelm(['template', ...serverArguments(environment, options)]))
+  process.stdout.write(runHelm(['template', ...serverArguments(environment, options, { pods: true })]))
 }

@@ -92,6 +92,13 @@ describe('waiting for the targets', () => {
     expect(text).toContain('kubectl -n default get pods -l serving.kserve.io/inferenceservice=tiny-sd')
   })
 
+  test('a headless Service whose pods still load: says so, with the commands for the pods', async () => {
+    const { text } = await wait([kserve('http://tiny-sd-pods.default.svc.cluster.invalid:8080')])
+    expect(text).toContain('No pod of the runtime is ready, and tiny-sd-pods has only ready ones')
+    expect(text).toContain('kubectl -n default get service tiny-sd-pods')
+    expect(text).toContain('kubectl -n default get pods -l serving.kserve.io/inferenceservice=tiny-sd ')
+  })
+
   test('has one time for all targets, not one for each', async () => {
     const url = await runtime(loading)
     const started = performance.now()

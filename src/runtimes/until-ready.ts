@@ -146,17 +146,26 @@ function adviceFor(url: string, name: string, step: Step): string[] {
       `Look at the runtime at ${url}: is it up, and may this namespace reach it (kubectl get networkpolicies)?`,
     ]
   const kubectl = `kubectl -n ${namespace}`
-  const pods = `-l serving.kserve.io/inferenceservice=${service}`
-  const plain = `-l diffusers-mcp/runtime=${service}`
+  // The chart calls its headless Service so.
+  const runtimeName = service.replace(/-pods$/, '')
+  const pods = `-l serving.kserve.io/inferenceservice=${runtimeName}`
+  const plain = `-l diffusers-mcp/runtime=${runtimeName}`
   const runtime = [
-    `  ${kubectl} get inferenceservice,deployment ${service}`,
+    `  ${kubectl} get inferenceservice,deployment ${runtimeName}`,
     `  ${kubectl} get pods ${pods}      (without KServe: ${plain})`,
     `  ${kubectl} describe pod ${pods}`,
     `  ${kubectl} logs ${pods}`,
   ]
   const causes: Record<Step, string[]> = {
     name: [
-      `There is no Service ${service} in namespace ${namespace}, or DNS does not answer. Is the runtime deployed?`,
+      ...(runtimeName === service
+        ? [
+            `There is no Service ${service} in namespace ${namespace}, or DNS does not answer. Is the runtime deployed?`,
+          ]
+        : [
+            `No pod of the runtime is ready, and ${service} has only ready ones: the model is loading (5-10 minutes are usual), or it failed.`,
+            `Else there is no Service ${service} in namespace ${namespace}, or DNS does not answer.`,
+          ]),
       `  ${kubectl} get service ${service}`,
       ...runtime.slice(0, 2),
       '  make deploy-with-diffusers-dev      (deploys both)',

@@ -15,6 +15,7 @@ export interface ReplicaSample {
   readonly target: string
   /** Its address: replicas are few, and those that left have no series any more. */
   readonly replica: string
+  readonly slots: number
   readonly state: string
   readonly in_flight: number
   readonly made: number
@@ -99,6 +100,16 @@ export function observeReplicas(registers: [Registry], sample: () => readonly Re
     name: 'ready',
     help: '1 where this server gives pictures to the replica; 0 where it starts, is busy or ejected.',
     value: ({ state }) => (state === 'ready' ? 1 : 0),
+  })
+  metric(Gauge, {
+    name: 'ejected',
+    help: '1 where this server ejected the replica and tries it again from time to time.',
+    value: ({ state }) => (state === 'ejected' ? 1 : 0),
+  })
+  metric(Gauge, {
+    name: 'slots',
+    help: 'Pictures that the replica draws at once, for all servers together.',
+    value: ({ slots }) => slots,
   })
   metric(Gauge, {
     name: 'in_flight',

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { stringify } from 'yaml'
+import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { manifests, render } from './helm.ts'
 import { promtool } from './promtool.ts'
 
@@ -24,6 +25,25 @@ const HEALTHY = [
   [`diffusers_runtime_ready{${RUNTIME}}`, '1x120'],
   [`diffusers_mcp_jobs_total{${OURS},target="tiny-sd",state="succeeded"}`, '0+6x120'],
 ] as const
+const replica = (metric: string, name: string, server = 'a') =>
+  `diffusers_mcp_replica_${metric}{${OURS},target="tiny-sd",replica="${name}",pod="${server}"}`
+/** Two servers before two replicas of one slot each; each has one of them draw. The second is busy, idle or out. */
+const pool = (second: { busy: number; out: number }) =>
+  ['a', 'b'].flatMap(
+    (server) =>
+      [
+        [replica('slots', 'one', server), '1x120'],
+        [replica('in_flight', 'one', server), server === 'a' ? '1x120' : '0x120'],
+        [replica('ejected', 'one', server), '0x120'],
+        [replica('ready', 'one', server), '1x120'],
+        [replica('slots', 'two', server), '1x120'],
+        [replica('in_flight', 'two', server), server === 'b' ? `${second.busy}x120` : '0x120'],
+        [replica('ejected', 'two', server), `${second.out}x120`],
+        [replica('ready', 'two', server), `${1 - second.out}x120`],
+      ] as const,
+  )
+const waiting = (jobs: number) =>
+  [`diffusers_mcp_jobs_queued{${OURS},target="tiny-sd"}`, `${jobs}x120`] as const
 const bucket = (le: string) => `diffusers_mcp_job_queue_seconds_bucket{${OURS},target="tiny-sd",le="${le}"}`
 
 const CASES: Record<string, { series: readonly (readonly [string, string])[]; fires: readonly string[] }> = {
@@ -86,6 +106,26 @@ const CASES: Record<string, { series: readonly (readonly [string, string])[]; fi
     ],
     fires: [],
   },
+  'jobs wait while a replica has a free slot': {
+    series: [...HEALTHY, waiting(3), ...pool({ busy: 0, out: 0 })],
+    fires: ['DiffusersMcpSlotsIdle'],
+  },
+  'jobs wait because every replica draws': {
+    series: [...HEALTHY, waiting(3), ...pool({ busy: 1, out: 0 })],
+    fires: [],
+  },
+  'a replica has a free slot and nobody waits': {
+    series: [...HEALTHY, waiting(0), ...pool({ busy: 0, out: 0 })],
+    fires: [],
+  },
+  'a replica is out, and jobs wait for the other one': {
+    series: [...HEALTHY, waiting(3), ...pool({ busy: 0, out: 1 })],
+    fires: ['DiffusersMcpReplicaOut'],
+  },
+  'a replica was out for a moment': {
+    series: [...HEALTHY, [replica('ejected', 'one'), '0x87 1x3 0x30']],
+    fires: [],
+  },
   'the store of pictures is nearly full': {
     series: [
       ...HEALTHY,
@@ -115,6 +155,8 @@ const ALERTS = [
   'DiffusersMcpQueueLong',
   'DiffusersMcpRefuses',
   'DiffusersMcpJobStoreFills',
+  'DiffusersMcpReplicaOut',
+  'DiffusersMcpSlotsIdle',
   'DiffusersMcpPictureStoreFills',
   'DiffusersRuntimeNotReady',
 ]
@@ -150,4 +192,16 @@ test('every alert of the chart has a case above that fires it', () => {
   const alerts = rule.spec.groups[0].rules.map(({ alert }: { alert?: string }) => alert).filter(Boolean)
   expect(alerts).toEqual(ALERTS)
   expect([...new Set(Object.values(CASES).flatMap(({ fires }) => fires))].sort()).toEqual([...ALERTS].sort())
+})
+
+test('the server has every metric that the rules name', () => {
+  const metrics = createMetrics()
+  metrics.observeQueue(() => [])
+  metrics.observeReplicas(() => [])
+  metrics.observeJobStore(() => undefined)
+  metrics.observeImages(() => ({ bytes: 0, maxBytes: 0, removedEarly: 0 }))
+  const known = metrics.registry.getMetricsAsArray().map(({ name }) => name)
+  const named = render('autoscaled').match(/diffusers_mcp_\w+/g)!
+  const unknown = named.filter((name) => !known.includes(name.replace(/_bucket$/, '')))
+  expect(unknown).toEqual([])
 })

@@ -1,5 +1,4 @@
 /** Three servers on Valkey and S3 under traffic: whatever the cluster does to them, no call fails and no job is lost. */
-import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import {
   apply,
@@ -9,19 +8,19 @@ import {
   helm,
   kubectl,
   makeNamespace,
-  pod,
-  ROOT,
   removeNamespace,
   run,
   SIMULATED_RUNTIME,
   service,
   VALUES,
 } from './kube.ts'
+import { createTraffic } from './under-traffic.ts'
 
 const NAMESPACE = 'test-many'
 const TOKEN = 'token-of-the-cluster-tests-0123456789'
 const S3_IMAGE = process.env.TEST_S3_IMAGE ?? 'localhost/seaweedfs:test'
 const SERVERS = ['-l', 'app.kubernetes.io/component=server']
+let traffic: ReturnType<typeof createTraffic>
 const RUNTIME = { 'diffusers-mcp/runtime': 'drawn' }
 const S3 = { app: 's3' }
 
@@ -70,7 +69,6 @@ beforeAll(async () => {
     secret('keys', keys),
     secret('s3', s3),
     map('s3-config', { 's3.json': JSON.stringify({ identities }) }),
-    map('traffic', { 'traffic.mjs': readFileSync(`${ROOT}test/cluster/traffic.mjs`, 'utf8') }),
     deployment({
       namespace: NAMESPACE,
       name: 's3',
@@ -93,52 +91,11 @@ beforeAll(async () => {
       undefined
     )
   })
+  traffic = createTraffic({ namespace: NAMESPACE, token: TOKEN })
   upgrade()
   rolledOut()
 })
 afterAll(() => removeNamespace(NAMESPACE))
-
-interface Traffic {
-  readonly pictures: number
-  readonly handles: number
-  readonly longestMs: number
-  readonly failures: readonly string[]
-}
-
-/**
- * What callers saw while something happened, and for some seconds before and after. A step takes 20 ms.
- */
-async function under(name: string, { callers = 3, steps = 10 }, happen: () => unknown): Promise<Traffic> {
-  const caller = pod({
-    namespace: NAMESPACE,
-    name,
-    command: ['node', '/traffic/traffic.mjs'],
-    env: {
-      SERVER_URL: `http://mcp-server.${NAMESPACE}:8080`,
-      TOKEN,
-      CALLERS: String(callers),
-      STEPS: String(steps),
-    },
-    configMaps: { traffic: '/traffic' },
-  })
-  apply(caller)
-  await eventually('traffic', () => kubectl('-n', NAMESPACE, 'logs', name).includes('calling') || undefined)
-  await new Promise((resolve) => setTimeout(resolve, 5000))
-  await happen()
-  await new Promise((resolve) => setTimeout(resolve, 5000))
-  kubectl('-n', NAMESPACE, 'exec', name, '--', 'node', '-e', "require('fs').writeFileSync('/tmp/stop', '')")
-  kubectl(
-    '-n',
-    NAMESPACE,
-    'wait',
-    '--for=jsonpath={.status.phase}=Succeeded',
-    `pod/${name}`,
-    '--timeout=180s',
-  )
-  const traffic: Traffic = JSON.parse(kubectl('-n', NAMESPACE, 'logs', name).trim().split('\n').at(-1)!)
-  console.log(`${name}: ${JSON.stringify(traffic)}`)
-  return traffic
-}
 
 const servers = (): { metadata: { name: string; deletionTimestamp?: string } }[] =>
   get('-n', NAMESPACE, 'pods', ...SERVERS).items
@@ -149,7 +106,7 @@ const serverNames = () =>
 
 test('a rolling update fails no call', async () => {
   const before = serverNames()
-  const { pictures, handles, failures } = await under('rolling', { steps: 200 }, () => {
+  const { pictures, handles, failures } = await traffic.under('rolling', { steps: 200 }, () => {
     kubectl('-n', NAMESPACE, 'rollout', 'restart', 'deployment/mcp-server')
     rolledOut()
   })
@@ -160,7 +117,7 @@ test('a rolling update fails no call', async () => {
 })
 
 test('scaling down and up fails no call', async () => {
-  const { pictures, failures } = await under('scaling', {}, async () => {
+  const { pictures, failures } = await traffic.under('scaling', {}, async () => {
     kubectl('-n', NAMESPACE, 'scale', 'deployment/mcp-server', '--replicas=1')
     await eventually('one server', () => servers().length === 1 || undefined, 180)
     kubectl('-n', NAMESPACE, 'scale', 'deployment/mcp-server', '--replicas=3')
@@ -179,7 +136,7 @@ test('evictions one by one fail no call, and the budget refuses a second one unt
   const victims = serverNames()
   expect(victims).toHaveLength(3)
   let refused = 0
-  const { pictures, failures } = await under('evicting', { steps: 200 }, async () => {
+  const { pictures, failures } = await traffic.under('evicting', { steps: 200 }, async () => {
     for (const victim of victims)
       await eventually(
         `the eviction of ${victim}`,
@@ -243,7 +200,7 @@ test('the autoscaler adds servers under load and takes them away after it, and n
   )
   const replicas = () => get('-n', NAMESPACE, 'deployment', 'mcp-server').spec.replicas
   await eventually('two servers before the load', () => replicas() === 2 || undefined, 240)
-  const { failures } = await under('load', { callers: 12, steps: 1 }, () =>
+  const { failures } = await traffic.under('load', { callers: 12, steps: 1 }, () =>
     eventually('a third server', () => replicas() > 2 || undefined, 180),
   )
   expect(failures).toEqual([])

@@ -17,7 +17,8 @@ const NAMESPACE = 'test-policies'
 const RUNTIME_NAMESPACE = 'test-policies-runtime'
 const OTHER = 'test-policies-other'
 const MONITORING = 'test-policies-monitoring'
-const ALL = [NAMESPACE, RUNTIME_NAMESPACE, OTHER, MONITORING]
+const KEDA = 'test-policies-keda'
+const ALL = [NAMESPACE, RUNTIME_NAMESPACE, OTHER, MONITORING, KEDA]
 
 /** Listens on every port that a test connects to. */
 const LISTEN = `for (const port of [443, 5353, 6379, 8080, 8888, 9090, 9999].map((p) => (p < 1024 ? p + 8000 : p)))
@@ -35,7 +36,8 @@ beforeAll(() => {
     ...['--set', 'networkPolicy.egress.s3.port=9999', '--set', 'server.publicUrl=http://mcp-server:8080'],
     ...['--set', 'server.existingSecret=keys', '--set', `networkPolicy.monitoringNamespaces={${MONITORING}}`],
     ...['--set', 'runtime.mode=external', '--set', 'runtime.name=kserved'],
-    ...['--set', `runtime.namespace=${RUNTIME_NAMESPACE}`, '--set', 'server.replicas=2'],
+    ...['--set', `runtime.namespace=${RUNTIME_NAMESPACE}`, '--set', 'runtime.discovery=dns'],
+    ...['--set', 'runtime.autoscaling.enabled=true', '--set', `networkPolicy.kedaNamespace=${KEDA}`],
   )
   // Stand-ins with the labels of the chart's pods: policies select by labels, and these listen on every port.
   const own = (component: string) => ({
@@ -60,6 +62,7 @@ beforeAll(() => {
     listener(OTHER, 'stranger'),
     listener(OTHER, 'impostor', own('server')),
     listener(MONITORING, 'prometheus'),
+    listener(KEDA, 'keda'),
     deployment({
       namespace: OTHER,
       name: 'unused',
@@ -109,12 +112,14 @@ const HOME: Record<string, string> = {
   stranger: OTHER,
   impostor: OTHER,
   prometheus: MONITORING,
+  keda: KEDA,
 }
 
 const ALLOWED = [
   ['neighbour', 'server', 8080, 'clients in the namespace'],
   ['prometheus', 'server', 9090, 'metrics'],
   ['prometheus', 'runtime', 8888, 'metrics'],
+  ['keda', 'server', 9090, 'how much waits'],
   ['server', 'runtime', 8080, 'pictures, in another namespace, by KServe’s labels'],
   ['server', 'valkey', 6379, 'jobs'],
   ['server', 'stranger', 9999, 'the picture store, by its namespace'],
@@ -124,6 +129,8 @@ const DENIED = [
   ['stranger', 'server', 8080, 'clients of another namespace'],
   ['neighbour', 'server', 9090, 'metrics are for Prometheus'],
   ['prometheus', 'server', 8080, 'and Prometheus is for metrics'],
+  ['keda', 'server', 8080, 'and so is the autoscaler'],
+  ['keda', 'runtime', 8080, 'which has no use for pictures'],
   ['neighbour', 'valkey', 6379, 'jobs are the servers’ alone'],
   ['stranger', 'valkey', 6379, 'from elsewhere too'],
   ['impostor', 'valkey', 6379, 'labels alone do not do, in another namespace'],

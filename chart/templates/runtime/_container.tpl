@@ -41,6 +41,12 @@ readinessProbe:
   periodSeconds: 5
   timeoutSeconds: 5
   failureThreshold: 2
+{{- with int $runtime.drainDelaySeconds }}
+# Kubernetes takes a stopping pod out of DNS at once, and servers see that some seconds later. Until then it draws what they send.
+lifecycle:
+  preStop:
+    exec: { command: [sleep, {{ . | quote }}] }
+{{- end }}
 volumeMounts:
   - { name: tmp, mountPath: /tmp }
   - { name: shm, mountPath: /dev/shm }
@@ -126,7 +132,7 @@ priorityClassName: {{ . }}
 runtimeClassName: {{ . }}
 {{- end }}
 securityContext: {{- include "diffusers-mcp.podSecurity" (dict "root" . "uid" 10001 "more" $runtime.podSecurityContext) | nindent 2 }}
-terminationGracePeriodSeconds: {{ add (int $runtime.drainSeconds) 10 }}
+terminationGracePeriodSeconds: {{ add (int $runtime.drainDelaySeconds) (int $runtime.drainSeconds) 10 }}
 {{- with $runtime.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -153,4 +159,11 @@ rollingUpdate:
   maxUnavailable: 0
   maxSurge: 1
   {{- end }}
+{{- end }}
+
+{{/* What an autoscaler scales: KServe's Deployment has a name of its own. */}}
+{{- define "diffusers-mcp.scaleTarget" -}}
+apiVersion: apps/v1
+kind: Deployment
+name: {{ .Values.runtime.name }}{{ if eq .Values.runtime.mode "kserve" }}-predictor{{ end }}
 {{- end }}
