@@ -23,6 +23,14 @@ export const ANONYMOUS: Caller = { id: 'anonymous', scopes: new Set(SCOPES) }
 /** Who started a server on stdio, which serves nobody else. */
 export const LOCAL: Caller = { id: 'local', scopes: new Set(SCOPES) }
 
+/**
+ * True where a call that was given up may be taken over by a later one. Strangers may not. On stdio a host gives a call up
+ * because its user stopped it: connections there do not break.
+ */
+export function mayReturn({ id }: Identity): boolean {
+  return id !== ANONYMOUS.id && id !== LOCAL.id
+}
+
 /** True for a caller who looks like all others. Calls of such callers share nothing. */
 export function isAnonymous({ id }: Identity): boolean {
   return id === ANONYMOUS.id

@@ -196,7 +196,7 @@ export const SETTINGS = {
   ORPHAN_GRACE_MS: setting(
     wholeNumber(0, 10 * MINUTE_MS),
     'How long a generation continues after its caller has disconnected, in milliseconds, so that a ' +
-      'retry can take it over. Without authentication it stops at once.',
+      'retry can take it over. Without authentication, and over stdio, it stops at once.',
     { default: '10000' },
   ),
   DRAIN_DELAY_MS: setting(

@@ -1,5 +1,5 @@
 /** The life of the jobs in memory: their states, their turns and their runs. */
-import { isAnonymous } from '../../auth/caller.ts'
+import { mayReturn } from '../../auth/caller.ts'
 import { type AppError, toAppError } from '../../errors.ts'
 import type { GenerationRequest } from '../../runtimes/request.ts'
 import { attemptOn, RunAgain } from '../attempt.ts'
@@ -71,8 +71,8 @@ export function createLife(
     if (apply(entry, event, { endedAt: timeOf(entry), error: error.toPublic() })) abort?.abort(error)
   }
 
-  /** Where callers cannot be told apart nobody may adopt, so there is nothing to wait for. */
-  const graceOf = (entry: Entry) => (isAnonymous({ id: entry.job.owner }) ? 0 : orphanGraceMs)
+  /** Where nobody may come back there is nothing to wait for. */
+  const graceOf = (entry: Entry) => (mayReturn({ id: entry.job.owner }) ? orphanGraceMs : 0)
 
   function startNext(lane: Lane<Entry>): void {
     for (let granted = lane.next(); granted; granted = lane.next()) {

@@ -1,6 +1,6 @@
 /** Submissions to the book: an accepted one becomes a waiter, a refused one an error that says what to do. */
 import { randomInt, randomUUID } from 'node:crypto'
-import { type Identity, isAnonymous } from '../../auth/caller.ts'
+import { type Identity, isAnonymous, mayReturn } from '../../auth/caller.ts'
 import { type ImageRequest, SEED_RANGE } from '../../runtimes/request.ts'
 import { RESERVE_BYTES } from '../../valkey/memory.ts'
 import { isTest, refusal } from '../admission.ts'
@@ -103,14 +103,13 @@ function submissionOf(parts: {
   const { asked, caller, lane, options, submitOptions } = parts
   const { target, figures } = lane
   const { idempotencyKey, requestId, deadlineMs = options.deadlineMs } = submitOptions
-  const anonymous = isAnonymous(caller)
   const wanted = withDefaults(asked, target)
   const request = { seed: randomInt(SEED_RANGE), ...wanted }
   return {
     id: randomUUID(),
     imageId: randomUUID(),
     owner: caller.id,
-    anonymous,
+    anonymous: isAnonymous(caller),
     target: target.name,
     request: JSON.stringify(request),
     sizes: fieldTexts(withoutPrompts(request)),
@@ -120,12 +119,12 @@ function submissionOf(parts: {
     requestId,
     waiter: randomUUID(),
     deadlineMs,
-    graceMs: anonymous ? 0 : options.orphanGraceMs,
+    graceMs: mayReturn(caller) ? options.orphanGraceMs : 0,
     ttlMs: options.ttlSeconds * 1000,
     cost: figures.costOf(wanted),
     ...figures.forecast(wanted),
     model: figures.workModel(),
     queueLimit: target.queue,
-    queueLimitOfCaller: anonymous ? target.queue : target.queuePerCaller,
+    queueLimitOfCaller: isAnonymous(caller) ? target.queue : target.queuePerCaller,
   }
 }

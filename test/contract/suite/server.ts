@@ -25,8 +25,6 @@ export function createSuite(engine: Engine) {
     slowRuntime = await startSimulatedRuntime({ msPerStep: 100 })
     env = {
       LOG_LEVEL: 'info',
-      // The caller on stdio can come back to a call that it gave up, so its job ends only after the grace.
-      ORPHAN_GRACE_MS: '300',
       WAIT_BUDGET_MS: '1500',
       // These tests send thousands of requests as one caller.
       RATE_LIMIT_PER_MINUTE: '1000000',
