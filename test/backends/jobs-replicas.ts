@@ -124,11 +124,12 @@ function placing(make: MakeJobs): void {
 
     test('the least busy one for its slots', async () => {
       await it.open({ big: 4, small: 2 })
-      // Before each of them: 0/4 0/2, 1/4 0/2, 1/4 1/2.
-      expect(await it.place(1, 2, 3)).toEqual(['big', 'small', 'big'])
+      // Before each of them: 0/4 0/2, 1/4 0/2, 1/4 1/2, 2/4 1/2 (big came first), 3/4 1/2.
+      expect(await it.place(1, 2, 3, 4, 5)).toEqual(['big', 'small', 'big', 'big', 'small'])
       await it.finish(2)
-      // 2/4 0/2.
-      expect(await it.place(4)).toEqual(['small'])
+      await it.finish(3)
+      // 2/4 1/2: small is idle for longer.
+      expect(await it.place(6)).toEqual(['small'])
     })
 
     test('the one that is idle for longest, among equals', async () => {

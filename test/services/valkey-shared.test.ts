@@ -205,8 +205,8 @@ describe.skipIf(findValkeyServer() === undefined)('two servers on one Valkey', (
     await eventually(() => expect(runtime.runs).toHaveLength(1))
     // A server that died between the grant of a slot and the delivery: the slot is there, the delivery is not.
     await valkey.ask(async (client) => {
-      await client.hset(`${prefix}:book:v3:job:${job.id}`, 'run', '0', 'leaseAt', '0')
-      await client.zadd(`${prefix}:book:v3:undelivered`, 1, `gpu|${job.id}`)
+      await client.hset(`${prefix}:book:v4:job:${job.id}`, 'run', '0', 'leaseAt', '0')
+      await client.zadd(`${prefix}:book:v4:undelivered`, 1, `gpu|${job.id}`)
       const left = await client.keys(`${prefix}:gpu:${job.id}*`)
       if (left.length > 0) await client.del(...left)
       await client.del(`${prefix}:gpu:active`)

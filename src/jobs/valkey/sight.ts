@@ -21,6 +21,7 @@ export function createSight(options: {
   readonly leaseMs: number
 }) {
   const { targets, book, server, leaseMs } = options
+  let isStopped = false
 
   async function tell(
     { name, pool }: Pick<Target, 'name' | 'pool'>,
@@ -40,11 +41,12 @@ export function createSight(options: {
     },
     /** A run failed on this replica: where the pool gives it no more, no server does until this one sees it again. */
     failed(target: Pick<Target, 'name' | 'pool'>, id: string): void {
-      if (target.pool.ready().some((replica) => replica.id === id)) return
+      if (isStopped || target.pool.ready().some((replica) => replica.id === id)) return
       quietly(tell(target, { ejected: [{ id, forMs: EJECTED_MS }] }))
     },
     /** Sees nothing any more: the replicas are those of the other servers. */
     async stop(): Promise<void> {
+      isStopped = true
       for (const end of endings) end()
       await Promise.all(targets.map((target) => tell(target, { leaving: true }).catch(() => {})))
     },
