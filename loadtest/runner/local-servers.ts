@@ -3,8 +3,10 @@
 import { Advice } from '../../scripts/deploy/kube.ts'
 import { startScriptedTrino } from '../../test/fakes/scripted-trino.ts'
 import { startFakeXdp } from '../../test/fakes/xdp.ts'
+import { eventually } from '../../test/support/eventually.ts'
 import { startServer, startSimulatedRuntime } from '../../test/support/process.ts'
 import { startValkey } from '../../test/support/valkey.ts'
+import { readTarget } from './target.ts'
 
 export interface LocalOptions {
   /** More than one share a Valkey. */
@@ -65,6 +67,11 @@ export async function startLocalServers(options: LocalOptions): Promise<LocalSer
       const server = await startServer('node', env)
       stops.push(() => server.stop())
       urls.push(server.url)
+      // Only ready replicas count, and the server finds out one by one.
+      await eventually(async () => {
+        const found = (await readTarget({ url: server.url })).replicas
+        if (found !== runtimes) throw new Error(`${server.url} uses ${found} of ${runtimes} replicas.`)
+      })
     }
     const jobs = replicas > 1 ? `${replicas} servers on one Valkey` : 'One server, jobs in memory'
     return {

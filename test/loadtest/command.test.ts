@@ -72,6 +72,13 @@ test('several servers on one Valkey take turns', async () => {
   )
 })
 
+test('replicas of the runtime are started, and the server tells how many', async () => {
+  const args = ['smoke', '--runtimes', '3', '--service-ms', '100', '--set', 'PHASE_SECONDS=2']
+  const { status, printed } = await loadtest(args)
+  expect(printed).toContain('simulated, 3 replicas, concurrency 3, queue 8')
+  expect(status).toBe(0)
+})
+
 test('capacity predicts, measures, and recommends', async () => {
   const { status, printed } = await loadtest([
     ...['capacity', '--concurrency', '2', '--queue', '4', '--service-ms', '500', '--set', 'PHASE_SECONDS=4'],
