@@ -1,3 +1,3 @@
 import { alone, describePool } from './pool.ts'
 
-describePool(alone('node'))
+describePool(alone('node'), { firstSteps: true })

@@ -33,6 +33,9 @@ const withTarget = (pool: RuntimePool, more: object = {}) => ({
   ]),
 })
 
+/** What it is called, and the faults of the first replicas. */
+type Hang = [string, SimulatedFaults[]]
+
 export interface Servers {
   readonly servers: readonly Running[]
   stop(): Promise<unknown>
@@ -53,8 +56,15 @@ export const onOneValkey =
     // The settings name the target: there is no single runtime.
     startReplicas({ engines, concurrency: COUNT, runtime: { url: 'http://127.0.0.1:1' }, env: settings })
 
-/** What callers of these servers see. */
-export function describePool(open: (env: Record<string, string>) => Promise<Servers>): void {
+/**
+ * What callers of these servers see.
+ * @param options.firstSteps true to wait for a hang before the first step as well, which takes two minutes to find. That
+ * is the same code for every kind of server.
+ */
+export function describePool(
+  open: (env: Record<string, string>) => Promise<Servers>,
+  { firstSteps = false } = {},
+): void {
   describe('a pool of four replicas under load', { timeout: 400_000 }, () => {
     let pool: RuntimePool
     let group: Servers
@@ -122,13 +132,13 @@ export function describePool(open: (env: Record<string, string>) => Promise<Serv
     })
 
     // Two at once, because a replica has two minutes for its first step.
-    test.each<[string, SimulatedFaults[]]>([
-      [
-        'one accepts and never answers, one answers and never makes a step',
-        [{ silent: true }, { hangAfterStep: 0 }],
-      ],
-      ['one stops half-way', [{ hangAfterStep: STEPS / 2 }]],
-    ])(
+    const halfWay: Hang = ['one stops half-way', [{ hangAfterStep: STEPS / 2 }]]
+    // Two at once, because a replica has two minutes for its first step.
+    const silent: Hang = [
+      'one accepts and never answers, one answers and never makes a step',
+      [{ silent: true }, { hangAfterStep: 0 }],
+    ]
+    test.each<Hang>(firstSteps ? [silent, halfWay] : [halfWay])(
       '%s: that is found, the pictures are made elsewhere, and it is asked again later',
       async (_, faults) => {
         const faulty = pool.replicas.slice(0, faults.length)
