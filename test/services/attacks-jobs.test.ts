@@ -1,12 +1,13 @@
 /**
- * Attacks on what is kept of jobs, at full size: one token has jobs with the longest prompts admitted and cancels them, as
- * fast as it can. What others have stays, and their new work is taken, made and kept.
+ * Attacks by jobs, at full size. One token has jobs with the longest prompts admitted and cancels them, as fast as it can:
+ * what others have stays, and their new work is taken, made and kept. Or it has tiny pictures made, so that the server
+ * should think that large ones take an hour.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { type Running, startServer } from '../support/process.ts'
+import { type Engine, type Running, startServer } from '../support/process.ts'
 import { findValkeyServer, startValkey, type ValkeyServer } from '../support/valkey.ts'
 
 const ALICE = 'alice-alice-alice-alice-alice'
@@ -91,26 +92,44 @@ const env = () => ({
   ...{ IMAGES_BACKEND: 'filesystem', IMAGES_DIR: directory, IMAGE_URL_KEY: 'k'.repeat(32) },
 })
 
-describe.skipIf(findValkeyServer() === undefined)('jobs in Valkey that are cancelled', () => {
-  let valkey: ValkeyServer
-  beforeAll(async () => {
-    valkey = await startValkey({ maxmemory: '22mb' })
-  })
-  afterAll(() => valkey?.stop())
+describe.each<Engine>(['node', 'deno'])('on %s', (engine) => {
+  describe.skipIf(findValkeyServer() === undefined)('jobs in Valkey that are cancelled', () => {
+    let valkey: ValkeyServer
+    beforeAll(async () => {
+      valkey = await startValkey({ maxmemory: '22mb' })
+    })
+    afterAll(() => valkey?.stop())
 
-  test('leave room for those of others', { timeout: 5 * MINUTE_MS }, async () => {
-    server = await startServer('node', { ...env(), JOBS_BACKEND: 'valkey', VALKEY_URL: valkey.url })
-    await attack('\u0001'.repeat(1990))
-    const metrics = await (await fetch(`${server.url}/metrics`)).text()
-    expect(metrics).toMatch(/^diffusers_mcp_job_store_max_bytes 23068672$/m)
-    const [, used] = /^diffusers_mcp_job_store_used_bytes (\d+)$/m.exec(metrics) ?? []
-    expect(Number(used)).toBeLessThan(12 * 2 ** 20)
+    test('leave room for those of others', { timeout: 5 * MINUTE_MS }, async () => {
+      server = await startServer(engine, { ...env(), JOBS_BACKEND: 'valkey', VALKEY_URL: valkey.url })
+      await attack('\u0001'.repeat(1990))
+      const metrics = await (await fetch(`${server.url}/metrics`)).text()
+      expect(metrics).toMatch(/^diffusers_mcp_job_store_max_bytes 23068672$/m)
+      const [, used] = /^diffusers_mcp_job_store_used_bytes (\d+)$/m.exec(metrics) ?? []
+      expect(Number(used)).toBeLessThan(12 * 2 ** 20)
+    })
   })
-})
 
-describe('jobs in memory that are cancelled', () => {
-  test('leave room for those of others', { timeout: 5 * MINUTE_MS }, async () => {
-    server = await startServer('node', { ...env(), NODE_OPTIONS: '--max-old-space-size=90' })
-    await attack('狐'.repeat(2000))
+  describe('jobs in memory that are cancelled', () => {
+    test('leave room for those of others', { timeout: 5 * MINUTE_MS }, async () => {
+      const limit = '--max-old-space-size=90'
+      server = await startServer(engine, { ...env(), NODE_OPTIONS: limit, DENO_V8_FLAGS: limit })
+      await attack('狐'.repeat(2000))
+    })
+  })
+
+  describe('72 tiny pictures of one caller', () => {
+    test('teach nothing that refuses large ones of another', async () => {
+      // What a picture takes is not its pixels times its steps: most of it is the same for each.
+      const runtimes = [{ name: 'gpu', kind: 'simulated', options: { msPerStep: 20 }, queue: 100 }]
+      server = await startServer(engine, { ...env(), RUNTIMES: JSON.stringify(runtimes) })
+      for (let width = 64; width <= 120; width += 8)
+        for (let height = 64; height <= 128; height += 8) {
+          const tiny = { prompt: 't', width, height, num_inference_steps: 1 }
+          expect(await draw(ALICE, tiny, 'wait=60')).toMatchObject({ status: 200 })
+        }
+      const large = { prompt: 'x', width: 2048, height: 2048, num_inference_steps: 20 }
+      expect(await draw(BOB, large, 'wait=60')).toMatchObject({ status: 200, json: { state: 'succeeded' } })
+    })
   })
 })
