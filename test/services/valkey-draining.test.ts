@@ -103,7 +103,8 @@ describe.skipIf(findValkeyServer() === undefined)('a server that drains', () => 
     a.runs[0]!.finish()
     await following
     await drained
-    expect(seen.at(-1)).toBe('step')
+    // The end of the job ends the drain: a follower may hear of either first.
+    expect(['step', 'succeeded']).toContain(seen.at(-1))
     expect((await a.jobs.get(job.id, ALICE)).state).toBe('succeeded')
   })
 

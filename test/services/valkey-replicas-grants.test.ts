@@ -94,6 +94,17 @@ describe.skipIf(findValkeyServer() === undefined)('the book gives a job', () => 
       await it.book.finish({ id: first!.id, target: 'gpu', run: 1, event: 'release' })
       expect(replicas()).toBe(replica)
     })
+
+    test('of a job that ended before a worker began it, as soon as one would', async () => {
+      await see('a')
+      const [first] = await admitted(2)
+      await it.book.event({ id: first!.id, owner: 'alice', event: 'cancel' })
+      // A delivery of another grant has nothing to say.
+      expect(await start(first!.id, { grant: 0 })).toMatchObject({ verdict: 'ended' })
+      expect(it.grants).toHaveLength(1)
+      expect(await begin(first!)).toMatchObject({ verdict: 'ended' })
+      expect(it.grants).toHaveLength(2)
+    })
   })
 
   describe('a replica', () => {

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Logger, pino } from 'pino'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { fixedSecret } from '../../src/auth/secret.ts'
+import type { ImageStore } from '../../src/images/image.ts'
 import { createMemoryImages } from '../../src/images/memory.ts'
 import type { Job, Jobs, Waiter } from '../../src/jobs/job.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
@@ -37,6 +38,7 @@ async function races<T>(count: number, race: (index: number) => Promise<T>): Pro
 describe.skipIf(findValkeyServer() === undefined)('two servers on one Valkey', () => {
   let valkey: ValkeyServer
   let runtime: ReturnType<typeof createManualRuntime>
+  let images: ImageStore
   let prefix: string
   let a: Jobs
   let b: Jobs
@@ -54,7 +56,7 @@ describe.skipIf(findValkeyServer() === undefined)('two servers on one Valkey', (
           },
         },
       ],
-      images: createMemoryImages({ maxBytes: 2 ** 24 }),
+      images,
       deadlineMs: 120_000,
       orphanGraceMs: GRACE_MS,
       ttlSeconds: 600,
@@ -80,6 +82,8 @@ describe.skipIf(findValkeyServer() === undefined)('two servers on one Valkey', (
   afterAll(() => valkey?.stop())
   beforeEach(async () => {
     runtime = createManualRuntime()
+    // Both have the pictures, as with any store that servers share.
+    images = createMemoryImages({ maxBytes: 2 ** 24 })
     prefix = randomUUID()
     opened = []
     a = await open()

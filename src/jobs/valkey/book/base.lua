@@ -15,8 +15,8 @@
 --   target:<name>:releasing  zset    ids that ended while the runtime had not let go yet, by when they ended
 --   target:<name>:figures    hash    counts and totals; endsAhead: the sum of the times in `ahead`
 --   target:<name>:samples    list    the last finished generations, for servers that start later
--- and those of order.lua, ended.lua and replicas.lua. Messages about changes go to the channel <prefix>events. Times are this server's, in
--- milliseconds.
+-- and those of order.lua, ended.lua and replicas.lua. Messages about changes go to the channel <prefix>events. Times are
+-- this server's, in milliseconds.
 
 local P = KEYS[1]
 local clock = redis.call('TIME')

@@ -18,7 +18,7 @@ local MAX_KEYS = 4
 -- Fields of a job that has ended. Besides, those of its picture (i:...), or else of its request (r:...).
 local KEPT = {
   id = true, imageId = true, owner = true, target = true, life = true, createdAt = true, startedAt = true, endedAt = true,
-  deadlineAt = true, reason = true, error = true, run = true,
+  deadlineAt = true, reason = true, error = true, run = true, grant = true,
 }
 -- Those of a job with a picture, by which another submission finds it; and of one without.
 local KEPT_WITH = { requestHash = true, key1 = true, key2 = true, key3 = true, key4 = true }
