@@ -37,7 +37,7 @@ export default defineConfig({
           name: 'services',
           include: ['test/services/**/*.test.ts'],
           // They wait for servers more than they compute.
-          maxWorkers: 2,
+          maxWorkers: 3,
           hookTimeout: 300_000,
         },
       },
