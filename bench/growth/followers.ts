@@ -129,6 +129,8 @@ async function fill(parts: {
       for await (const _ of waiter.watch());
     })()
   })
+  // Deliveries are not what is measured.
+  while (runtime.runs.length < TAUGHT + concurrency) await sleep(10)
   await sleep(HEARD_MS)
   return async () => {
     const { id, owner } = spare.shift() as Job
