@@ -7,7 +7,7 @@ import type { Job, Jobs } from '../../src/jobs/job.ts'
 import { createMemoryJobs } from '../../src/jobs/memory/jobs.ts'
 import { createValkeyJobs } from '../../src/jobs/valkey/jobs.ts'
 import { retry } from '../../src/retry.ts'
-import { manualJobs } from './jobs-options.ts'
+import { jobsOfLaw } from './jobs-options.ts'
 import { cpuMicros, type Law, type Stand } from './law.ts'
 import { startMeasuredValkey } from './valkey.ts'
 
@@ -58,7 +58,7 @@ export function followerLaws({ onValkey, quick }: { onValkey: boolean; quick: bo
 /** A Valkey of its own: what one server renews on its own would count for the other. */
 async function followOnValkey(shape: Shape): Promise<Stand> {
   const valkey = await startMeasuredValkey()
-  const { options, runtime } = manualJobs(shape)
+  const { options, runtime } = jobsOfLaw(shape)
   const server = { url: fixedSecret(valkey.url), lockMs: LOCK_MS, maxReruns: 3, prefix: randomUUID() }
   const jobs = await createValkeyJobs({ ...options, ...server })
   const change = await fill({ jobs, runtime, shape })
@@ -80,7 +80,7 @@ async function followOnValkey(shape: Shape): Promise<Stand> {
 }
 
 async function followInMemory(followers: number): Promise<Stand> {
-  const { options, runtime } = manualJobs(USUAL)
+  const { options, runtime } = jobsOfLaw(USUAL)
   const change = await fill({ jobs: createMemoryJobs(options), runtime, shape: { ...USUAL, followers } })
   return {
     async round() {
@@ -95,7 +95,7 @@ async function followInMemory(followers: number): Promise<Stand> {
 /** Fills all slots, adds jobs that are followed and jobs that are not. Returns what changes everybody's place. */
 async function fill(parts: {
   readonly jobs: Jobs
-  readonly runtime: ReturnType<typeof manualJobs>['runtime']
+  readonly runtime: ReturnType<typeof jobsOfLaw>['runtime']
   readonly shape: Shape
 }): Promise<() => Promise<void>> {
   const { jobs, runtime } = parts

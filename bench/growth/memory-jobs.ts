@@ -2,7 +2,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Job } from '../../src/jobs/job.ts'
 import { createMemoryJobs } from '../../src/jobs/memory/jobs.ts'
-import { manualJobs } from './jobs-options.ts'
+import { jobsOfLaw } from './jobs-options.ts'
 import { cpuMicros, type Law, type Stand } from './law.ts'
 
 /** What a target has, in jobs and callers. */
@@ -41,7 +41,7 @@ export function memoryJobLaws({ quick }: { quick: boolean }): Law[] {
 }
 
 async function openStand({ queued, callers, sizes }: Shape): Promise<Stand> {
-  const { options, runtime } = manualJobs({ concurrency: CONCURRENCY })
+  const { options, runtime } = jobsOfLaw({ concurrency: CONCURRENCY })
   const jobs = createMemoryJobs(options)
   /** Those that were submitted, oldest first. */
   const submitted: Job[] = []

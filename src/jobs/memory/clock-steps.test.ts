@@ -1,9 +1,6 @@
-import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { createManualRuntime } from '../../../test/fakes/manual-runtime.ts'
-import { createMemoryImages } from '../../images/memory.ts'
-import { createPlainPool } from '../../runtimes/pool/pool.ts'
-import { createMetrics } from '../../telemetry/metrics.ts'
+import type { createManualRuntime } from '../../../test/fakes/manual-runtime.ts'
+import { manualJobs } from '../../../test/support/manual-jobs.ts'
 import type { Jobs, Waiter } from '../job.ts'
 import { createMemoryJobs } from './jobs.ts'
 
@@ -15,26 +12,9 @@ let jobs: Jobs
 
 beforeEach(() => {
   vi.useFakeTimers()
-  runtime = createManualRuntime()
-  jobs = createMemoryJobs({
-    targets: [
-      {
-        name: 'gpu',
-        kind: 'simulated',
-        concurrency: 2,
-        queue: 9,
-        queuePerCaller: 9,
-        defaults: {},
-        pool: createPlainPool(runtime, { slots: 2 }),
-      },
-    ],
-    images: createMemoryImages({ maxBytes: 2 ** 20 }),
-    deadlineMs: 60_000,
-    orphanGraceMs: 1000,
-    ttlSeconds: 7200,
-    log: pino({ level: 'silent' }),
-    metrics: createMetrics(),
-  })
+  const manual = manualJobs({ slots: 2, queue: 9, deadlineMs: 60_000 })
+  runtime = manual.runtime
+  jobs = createMemoryJobs(manual.options)
 })
 afterEach(() => void vi.useRealTimers())
 

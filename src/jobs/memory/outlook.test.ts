@@ -1,10 +1,8 @@
 /** Those who watch waiting jobs: when they hear of a new place, and what they cost everybody else. */
-import { pino } from 'pino'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { createManualRuntime } from '../../../test/fakes/manual-runtime.ts'
-import { createMemoryImages } from '../../images/memory.ts'
+import type { createManualRuntime } from '../../../test/fakes/manual-runtime.ts'
+import { manualJobs } from '../../../test/support/manual-jobs.ts'
 import { createPlainPool } from '../../runtimes/pool/pool.ts'
-import { createMetrics } from '../../telemetry/metrics.ts'
 import type { Job, Jobs } from '../job.ts'
 import { createMemoryJobs } from './jobs.ts'
 import { createLane } from './lane.ts'
@@ -19,26 +17,9 @@ let jobs: Jobs
 
 beforeEach(() => {
   vi.useFakeTimers()
-  runtime = createManualRuntime()
-  jobs = createMemoryJobs({
-    targets: [
-      {
-        name: 'gpu',
-        kind: 'simulated',
-        concurrency: 1,
-        queue: 1000,
-        queuePerCaller: 1000,
-        defaults: {},
-        pool: createPlainPool(runtime, { slots: 1 }),
-      },
-    ],
-    images: createMemoryImages({ maxBytes: 2 ** 20 }),
-    deadlineMs: 600_000,
-    orphanGraceMs: 1000,
-    ttlSeconds: 7200,
-    log: pino({ level: 'silent' }),
-    metrics: createMetrics(),
-  })
+  const manual = manualJobs({ slots: 1, queue: 1000 })
+  runtime = manual.runtime
+  jobs = createMemoryJobs(manual.options)
 })
 afterEach(() => void vi.useRealTimers())
 

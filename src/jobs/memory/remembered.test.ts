@@ -1,12 +1,8 @@
 /** What is kept of jobs that have ended: how much, and whose. */
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { pino } from 'pino'
 import { describe, expect, test } from 'vitest'
-import { createManualRuntime } from '../../../test/fakes/manual-runtime.ts'
-import { createMemoryImages } from '../../images/memory.ts'
-import { createPlainPool } from '../../runtimes/pool/pool.ts'
-import { createMetrics } from '../../telemetry/metrics.ts'
+import { manualJobs } from '../../../test/support/manual-jobs.ts'
 import type { Jobs } from '../job.ts'
 import { createMemoryJobs } from './jobs.ts'
 
@@ -18,21 +14,15 @@ const JOBS = 10_000
 const ENDED_BYTES = 1024
 
 function open(remembered?: number) {
-  const runtime = createManualRuntime()
-  const jobs = createMemoryJobs({
-    targets: [
-      {
-        ...{ name: 'gpu', kind: 'simulated', concurrency: 1, queue: 10, queuePerCaller: 10 },
-        pool: createPlainPool(runtime, { slots: 1 }),
-        defaults: { width: 512, height: 512, num_inference_steps: 20 },
-      },
-    ],
-    images: createMemoryImages({ maxBytes: 2 ** 20 }),
-    ...{ deadlineMs: 600_000, orphanGraceMs: 600_000, ttlSeconds: 3600, remembered },
-    log: pino({ level: 'silent' }),
-    metrics: createMetrics(),
+  const { options, runtime } = manualJobs({
+    slots: 1,
+    queue: 10,
+    defaults: { width: 512, height: 512, num_inference_steps: 20 },
+    orphanGraceMs: 600_000,
+    ttlSeconds: 3600,
+    remembered,
   })
-  return { jobs, runtime }
+  return { jobs: createMemoryJobs(options), runtime }
 }
 
 /** Has a job admitted and cancelled. */
